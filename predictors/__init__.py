@@ -1,0 +1,1 @@
+"""Predictors: genotype rows in, estimates with their uncertainty out."""

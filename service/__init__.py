@@ -1,0 +1,1 @@
+"""The service: jobs, HTTP, page, command line, client."""

@@ -1,0 +1,1 @@
+"""Reference models of other papers, one file each."""
