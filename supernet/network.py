@@ -1,0 +1,165 @@
+"""The saliency network: one plain module for one subnet, and the supernet that lends weights to all of them.
+
+`SaliencyNet` is the definition. `Supernet` stores the tensors of the largest one; `forward(x, arch)` runs the
+definition of `arch` on slices of them, so a supernet has no active subnet and a forward pass equals the extracted
+module by construction. Source: SalNAS paper, section 3; blocks and decoder as in the published network, except
+that the two halves of a decoder kernel over a concatenation are sliced apart, so that subnets share each half.
+
+Shapes: photos (B, 3, H, W), normalised as x / 127.5 - 1; saliency maps (B, H, W) in [0, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from supernet.layers import ConvBN, MBConv, first_channels
+from supernet.space import Arch, Space, StageChoices, get_space
+
+TAPS = (1, 2, 4)
+"""Stages (mb2, mb3, mb5) whose output the decoder reads, besides the stem and the last convolution."""
+
+DROP_RATE = 0.2
+"""Dropout and drop-connect of the largest subnet in training, in the last two stages."""
+
+
+def decoder_widths(arch: Arch) -> list[tuple[int, int, int]]:
+    """(up-sampled input, skip input, output) channels of the seven decoder convolutions."""
+    w0 = arch.stem_width
+    w1, w2, w3, _, w5, _, _ = (stage.width for stage in arch.stages)
+    return [
+        (arch.last_width, 0, w5),
+        (w5, w5, w3),
+        (w3, w3, w2),
+        (w2, w2, w1),
+        (w1, w0, w0),
+        (w0, 0, w0),
+        (w0, 0, 1),
+    ]
+
+
+class SaliencyNet(nn.Module):
+    """One subnet as a plain module: MBConv encoder, decoder over five scales."""
+
+    def __init__(
+        self,
+        arch: Arch,
+        space: Space | None = None,
+        *,
+        drop_rate: float = 0.0,
+        spare_shortcuts: bool = False,
+    ) -> None:
+        super().__init__()
+        space = space or get_space(arch.space)
+        self.arch = arch
+        self.drop_rate = drop_rate
+        self.stem = ConvBN(3, arch.stem_width, 3, stride=2)
+        self.stages = nn.ModuleList()
+        c_in = arch.stem_width
+        for number, (stage, choices) in enumerate(zip(arch.stages, space.stages, strict=True)):
+            blocks = nn.Sequential()
+            for block in range(stage.depth):
+                first = block == 0
+                blocks.append(
+                    MBConv(
+                        c_in,
+                        stage.width,
+                        kernel=stage.kernel,
+                        expansion=stage.expansion,
+                        stride=_stride(choices, first),
+                        se=choices.se,
+                        drop_connect=drop_rate if number >= 5 else 0.0,
+                        spare_shortcut=spare_shortcuts and first,
+                    )
+                )
+                c_in = stage.width
+            self.stages.append(blocks)
+        self.last = ConvBN(c_in, arch.last_width, 1)
+        widths = decoder_widths(arch)
+        self.decoder = nn.ModuleList(
+            ConvBN(up + skip, out, 3, swish=number < len(widths) - 1)
+            for number, (up, skip, out) in enumerate(widths)
+        )
+
+    @property
+    def resolution(self) -> tuple[int, int]:
+        """(height, width) of the photos this subnet was chosen for."""
+        return self.arch.resolution
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) normalised photos → (B, H, W) saliency in [0, 1]."""
+        x = self.stem(x)  # (B, w0, H/2, W/2)
+        skips = [x]
+        for number, stage in enumerate(self.stages):
+            x = stage(x)
+            if number in TAPS:
+                skips.append(x)  # (B, w2 | w3 | w5, H/4 | H/8 | H/16, …)
+        x = self.last(x)  # (B, 6·w7, H/32, W/32)
+        x = F.dropout(x, self.drop_rate, self.training)
+        for conv in self.decoder[:4]:
+            x = torch.cat([_double(conv(x)), skips.pop()], dim=1)  # H/16 … H/2
+        x = _double(self.decoder[4](x))  # (B, w0, H, W)
+        x = self.decoder[5](x)
+        return torch.sigmoid(self.decoder[6](x)).squeeze(1)
+
+
+class Supernet(nn.Module):
+    """The weights of every subnet of a space, stored once.
+
+    Batch norms use batch statistics in training mode and stored ones in evaluation mode; training does not touch
+    the stored ones, which belong to no subnet in particular (see `supernet.calibrate`).
+    """
+
+    def __init__(self, space: Space) -> None:
+        super().__init__()
+        self.space = space
+        self.weights = SaliencyNet(space.largest(), space, spare_shortcuts=True)
+
+    def forward(self, x: Tensor, arch: Arch, *, drop_rate: float = 0.0) -> Tensor:
+        """(B, 3, H, W) photos through subnet `arch` → (B, H, W) saliency in [0, 1]."""
+        with torch.device("meta"):
+            net = SaliencyNet(arch, self.space, drop_rate=drop_rate)
+        net.train(self.training)
+        for module in net.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = 0.0
+        result: Tensor = functional_call(net, dict(self.slices(net)), (x,))
+        return result
+
+    def slices(self, net: SaliencyNet) -> Iterator[tuple[str, Tensor]]:
+        """For each tensor of `net`, its name and the part of the shared tensor it stands for (a view)."""
+        stored = dict(self.weights.named_parameters()) | dict(self.weights.named_buffers())
+        largest = decoder_widths(self.weights.arch)
+        for name, tensor in (*net.named_parameters(), *net.named_buffers()):
+            if name.startswith("decoder.") and name.endswith("conv.weight"):
+                number = int(name.split(".")[1])
+                yield name, _halves(stored[name], largest[number], decoder_widths(net.arch)[number])
+            else:
+                yield name, first_channels(stored[name], tensor.shape)
+
+
+def extract(supernet: Supernet, arch: Arch) -> SaliencyNet:
+    """A compact module with its own copy of the weights that `arch` uses; same mode as the supernet."""
+    net = SaliencyNet(arch, supernet.space)
+    net.load_state_dict({name: tensor.detach().clone() for name, tensor in supernet.slices(net)})
+    return net.train(supernet.training)
+
+
+def _stride(choices: StageChoices, first: bool) -> int:
+    return choices.stride if first else 1
+
+
+def _double(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+def _halves(weight: Tensor, stored: tuple[int, int, int], used: tuple[int, int, int]) -> Tensor:
+    """The decoder kernel of a subnet: the first channels of the up-sampled half and of the skip half."""
+    up, skip, out = used
+    if not skip:
+        return weight[:out, :up]
+    return torch.cat([weight[:out, :up], weight[:out, stored[0] : stored[0] + skip]], dim=1)
