@@ -1,0 +1,173 @@
+"""The rules of the house that no linter knows, as tests."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("supernet", "predictors", "search", "service")
+TRAINING_BOX = ("torch", "numpy", "scipy", "pillow", "safetensors", "typer", "rich")
+STANDARD_LIBRARY_ONLY = ("service.jobs", "service.errors", "service.ports")
+
+
+def modules_of(*packages: str) -> list[str]:
+    """Dotted names of all modules of the packages."""
+    paths = (path.relative_to(ROOT) for name in packages for path in sorted((ROOT / name).rglob("*.py")))
+    return [".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in paths]
+
+
+def run_python(code: str, *arguments: str, options: tuple[str, ...] = ()) -> str:
+    """Standard output of the code in a fresh interpreter that sees the repository first."""
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{code}"
+    command = [sys.executable, *options, "-c", code, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def distributions_behind(names: tuple[str, ...]) -> set[str]:
+    """The distributions and all that they require on this machine, in normalised names."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
+        if name in found:
+            continue
+        try:
+            needed = requires(name) or []
+        except PackageNotFoundError:
+            continue
+        found.add(name)
+        waiting += [re.split(r"[^\w.-]", line)[0] for line in needed if "extra ==" not in line]
+    return found
+
+
+@pytest.mark.parametrize(
+    "package", [name for name in modules_of(*PACKAGES) if (ROOT / name.replace(".", "/")).is_dir()]
+)
+def test_init_files_hold_a_docstring_only(package: str) -> None:
+    tree = ast.parse((ROOT / package.replace(".", "/") / "__init__.py").read_text())
+    assert ast.get_docstring(tree), "a package says in a docstring what it is"
+    assert len(tree.body) == 1, "an import of one module must not pull in others"
+
+
+# Finders that see the standard library, the repository and the named top-level modules, and nothing else.
+IMPORT_WITH_ONLY = """
+import importlib, sys
+from importlib.machinery import BuiltinImporter, FrozenImporter, PathFinder
+allowed, modules = set(sys.argv[1].split()), sys.argv[2].split()
+
+class Only:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        top = name.partition(".")[0]
+        known = top in sys.stdlib_module_names or top in allowed
+        return PathFinder.find_spec(name, path, target) if known else None
+
+sys.meta_path[:] = [BuiltinImporter, FrozenImporter, Only]
+for module in modules:
+    importlib.import_module(module)
+"""
+
+
+def test_supernet_imports_on_a_machine_for_training() -> None:
+    present = distributions_behind(TRAINING_BOX)
+    assert present >= set(TRAINING_BOX)
+    allowed = {
+        module
+        for module, owners in packages_distributions().items()
+        if any(re.sub(r"[-_.]+", "-", owner).lower() in present for owner in owners)
+    }
+    assert "torch" in allowed
+    assert not allowed & {"pandas", "pymoo", "fastapi", "onnx", "sqlalchemy"}
+    run_python(IMPORT_WITH_ONLY, " ".join(allowed | {"supernet"}), " ".join(modules_of("supernet")))
+
+
+def test_a_training_machine_without_torch_is_noticed() -> None:
+    with pytest.raises(AssertionError, match="No module named 'torch'"):
+        run_python(IMPORT_WITH_ONLY, "numpy supernet", "supernet.network")
+
+
+def test_space_and_cost_need_numpy_only() -> None:
+    code = "import supernet.space, supernet.cost; print(*{name.partition('.')[0] for name in sys.modules})"
+    loaded = set(run_python(code).split()) - set(sys.stdlib_module_names) - {"supernet"}
+    installed = {module for module in loaded if module in packages_distributions()}
+    assert "numpy" in installed
+    assert installed <= {"numpy", "_distutils_hack"}
+
+
+@pytest.mark.parametrize("module", STANDARD_LIBRARY_ONLY)
+def test_the_core_of_the_service_needs_no_package(module: str) -> None:
+    run_python(f"import {module}", options=("-S",))
+
+
+def _imports(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module or ""
+
+
+@pytest.mark.parametrize("module", modules_of(*PACKAGES))
+def test_nothing_reads_pickles(module: str) -> None:
+    path = ROOT / module.replace(".", "/")
+    source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    tops = {name.partition(".")[0] for name in _imports(ast.parse(source.read_text()))}
+    assert not tops & {"pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+
+
+def test_every_make_target_is_in_its_help() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z][\w-]*):", makefile, re.MULTILINE))
+    phony = set(re.findall(r"^\.PHONY: (\S+)", makefile, re.MULTILINE))
+    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    listed = dict(re.findall(r"^ +make (\S+) +(\S.*)$", shown, re.MULTILINE))
+    assert targets >= {"setup", "serve", "test", "check", "bench", "help"}
+    assert set(listed) == targets
+    assert phony == targets, "a file of a target's name must not hide it"
+
+
+def test_scripts_of_the_makefile_are_there() -> None:
+    named = re.findall(r"\b((?:scripts|benchmarks)/[\w-]+\.(?:sh|py))", (ROOT / "Makefile").read_text())
+    assert named
+    assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
+def _tracked_files() -> list[Path]:
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    try:
+        listing = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout.decode()
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout")
+    return [path for name in listing.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def test_no_file_names_a_place_on_one_machine() -> None:
+    place = re.compile(rb"(?<![\w.:/~-])/(?:work|root|home|Users|opt|mnt)/[A-Za-z0-9_.-]+[^\n\"]{0,40}")
+    found = [
+        f"{path.relative_to(ROOT)}: {match.group().decode(errors='replace')}"
+        for path in _tracked_files()
+        if (match := place.search(path.read_bytes()))
+    ]
+    assert found == []
+
+
+def test_every_dependency_is_pinned() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    assert all("+" not in version for version in pins.values()), "local versions exist on one index only"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
+    names = {re.split(r"[^\w.-]", line)[0].lower() for line in wanted}
+    assert names <= {name.lower() for name in pins}
+    assert f"torch=={pins['torch']}" in project["dependencies"]
