@@ -1,0 +1,186 @@
+"""Photos in, tensors and pictures out.
+
+Notation: a photo is a PIL image in RGB, a tensor is (B, 3, H, W) float32 in [-1, 1], a saliency map
+is (H, W) float32 in [0, 1]. Sizes are (H, W) except where PIL speaks, which says (W, H).
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from supernet.errors import ImageError
+
+MAX_PIXELS = 50_000_000
+_HEAT_COLOURS = 256
+
+
+def load_image(source: Path | str | bytes, max_pixels: float = MAX_PIXELS) -> Image.Image:
+    """Decode a photo to RGB, upright as its EXIF orientation says.
+
+    `source` is a path or the encoded bytes. The size is read from the header before anything is
+    decoded, so that a small file cannot claim gigabytes. Transparency is laid over white, 16-bit grey
+    is scaled to 8 bits. Raises ImageError for what cannot be read or has more than `max_pixels`.
+    """
+    label = "the uploaded bytes" if isinstance(source, bytes) else str(source)
+    stream = io.BytesIO(source) if isinstance(source, bytes) else source
+    try:
+        with warnings.catch_warnings():
+            # PIL warns at its own limit; the check below is the one that counts.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore", UserWarning)
+            with Image.open(stream) as opened:
+                _check_size(opened.size, max_pixels, label)
+                opened.load()
+                return _to_rgb(ImageOps.exif_transpose(opened))
+    except ImageError:
+        raise
+    except FileNotFoundError as error:
+        raise ImageError(
+            f"There is no image at {label}.", field="image", value=label, remedy="Check the path."
+        ) from error
+    except UnidentifiedImageError as error:
+        raise ImageError(
+            f"{label} is not an image in a known format.",
+            field="image",
+            value=label,
+            remedy="Use a JPEG, PNG or WebP photo.",
+        ) from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, EOFError) as error:
+        raise ImageError(
+            f"{label} cannot be decoded: {error}.",
+            field="image",
+            value=label,
+            remedy="The file may be truncated or damaged; save or download it again.",
+        ) from error
+
+
+def _check_size(size: tuple[int, int], max_pixels: float, label: str) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise ImageError(
+            f"{label} is {width}x{height}, more than {int(max_pixels):,} pixels.",
+            field="image",
+            value=[width, height],
+            remedy="Make the photo smaller first.",
+        )
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        grey = np.asarray(image, dtype=np.float64)
+        scale = 1 / 257 if grey.size and grey.max() > 255 else 1.0
+        return Image.fromarray((grey * scale).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        backdrop = Image.new("RGBA", layer.size, (255, 255, 255, 255))
+        return Image.alpha_composite(backdrop, layer).convert("RGB")
+    # A copy, so that the caller's image does not hang on the file that was opened.
+    return image.convert("RGB").copy()
+
+
+def resize_photo(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Resize to `size` = (H, W) with PIL's bilinear filter, which averages when it shrinks."""
+    height, width = size
+    if image.size == (width, height):
+        return image
+    return image.resize((width, height), Image.Resampling.BILINEAR)
+
+
+def normalise(photos: torch.Tensor) -> torch.Tensor:
+    """(B, 3, H, W) uint8 to float32 in [-1, 1]: mean 0.5, deviation 0.5."""
+    return photos.float().div_(127.5).sub_(1.0)
+
+
+def to_tensor(image: Image.Image, size: tuple[int, int]) -> torch.Tensor:
+    """The network's input: (1, 3, H, W) float32 in [-1, 1] for `size` = (H, W)."""
+    pixels = np.array(resize_photo(image.convert("RGB"), size), dtype=np.uint8)
+    return normalise(torch.from_numpy(pixels).permute(2, 0, 1)[None])
+
+
+@lru_cache(maxsize=1)
+def heat_colours() -> npt.NDArray[np.uint8]:
+    """(256, 3) uint8 colour table from dark violet over red to pale yellow.
+
+    A path through OKLab (Ottosson, 2020) on which lightness rises in equal steps, so that equal steps
+    of saliency look equal, and the table still reads when printed in grey.
+    """
+    t = np.linspace(0.0, 1.0, _HEAT_COLOURS)
+    lightness = 0.16 + 0.80 * t
+    hue = np.deg2rad(290.0 + 175.0 * t)
+    chroma = 0.05 + 0.13 * np.sin(np.pi * np.clip(t, 0.02, 0.9) ** 0.9)
+    return _oklab_to_srgb(lightness, chroma * np.cos(hue), chroma * np.sin(hue))
+
+
+def _oklab_to_srgb(
+    lightness: npt.NDArray[np.float64], a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]
+) -> npt.NDArray[np.uint8]:
+    l_ = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3
+    m_ = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3
+    s_ = (lightness - 0.0894841775 * a - 1.2914855480 * b) ** 3
+    linear = np.stack(
+        [
+            4.0767416621 * l_ - 3.3077115913 * m_ + 0.2309699292 * s_,
+            -1.2684380046 * l_ + 2.6097574011 * m_ - 0.3413193965 * s_,
+            -0.0041960863 * l_ - 0.7034186147 * m_ + 1.7076147010 * s_,
+        ],
+        axis=-1,
+    ).clip(0.0, 1.0)
+    encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return np.asarray(np.rint(encoded * 255), dtype=np.uint8)
+
+
+def stretch(saliency: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+    """Scale a finite (H, W) map linearly to [0, 1]; a flat map becomes 0. Raises ImageError otherwise."""
+    values = np.asarray(saliency, dtype=np.float32)
+    if values.ndim != 2 or values.size == 0 or not np.isfinite(values).all():
+        raise ImageError(
+            "A saliency map must be a finite (H, W) array.",
+            field="map",
+            value=list(values.shape),
+            remedy="Check the network's output for NaN.",
+        )
+    low, high = float(values.min()), float(values.max())
+    if high <= low:
+        return np.zeros_like(values)
+    return (values - low) / np.float32(high - low)
+
+
+def heat(saliency: npt.NDArray[np.floating]) -> Image.Image:
+    """Colour a (H, W) map: its lowest value darkest, its highest brightest."""
+    index = np.rint(stretch(saliency) * (_HEAT_COLOURS - 1)).astype(np.intp)
+    return Image.fromarray(heat_colours()[index])
+
+
+def heat_png(saliency: npt.NDArray[np.floating]) -> bytes:
+    """`heat` as the bytes of a PNG file."""
+    stream = io.BytesIO()
+    heat(saliency).save(stream, format="PNG", optimize=True)
+    return stream.getvalue()
+
+
+def overlay(image: Image.Image, saliency: npt.NDArray[np.floating], opacity: float = 0.6) -> Image.Image:
+    """Lay the heat colours over a photo, the more opaque the more salient.
+
+    `saliency` is (h, w) of any size; it is resized to the photo. At `opacity` 0.6 the most salient
+    pixel is 60 % heat colour, the least salient one is the photo. Raises ImageError outside [0, 1].
+    """
+    if not 0.0 <= opacity <= 1.0:
+        raise ImageError(
+            f"Opacity {opacity} is not between 0 and 1.",
+            field="opacity",
+            value=opacity,
+            remedy="Choose a value such as 0.6.",
+        )
+    resized = Image.fromarray(stretch(saliency)).resize(image.size, Image.Resampling.BILINEAR)
+    weight = opacity * np.asarray(resized, dtype=np.float32)[..., None]
+    photo = np.asarray(image.convert("RGB"), dtype=np.float32)
+    colours = np.asarray(heat(np.asarray(resized)), dtype=np.float32)
+    return Image.fromarray(np.rint(photo * (1 - weight) + colours * weight).astype(np.uint8))
