@@ -29,6 +29,8 @@ $(RUNTIME): pyproject.toml constraints.txt scripts/make-venv.sh
 $(DEV): $(RUNTIME)
 	@echo "Installing the tools for tests and checks into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[oracles]' || \
+		echo "No pysaliency (it needs a C compiler): tests against it are skipped"
 	@touch $@
 
 .PHONY: setup
