@@ -2,6 +2,8 @@
 
 Deb et al. 2002, "A fast and elitist multiobjective genetic algorithm: NSGA-II", with constrained domination.
 Beside the population an archive keeps the nondominated feasible subnets of the whole run; it is the result.
+A share of the children descends from neighbours in the archive: a population of a few hundred cannot cover a
+front of thousands, and parents that are close on the front have children close to it.
 
 Notation as in `search.problem`; N population, a archive size.
 """
@@ -14,10 +16,12 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
+from zipfile import BadZipFile
 
 import numpy as np
 
-from search.front import crowding_distances, hypervolume, nondominated, pareto_ranks
+from search.archive import Archive, Scored
+from search.front import crowding_distances, hypervolume, pareto_ranks
 from search.operators import crossover, first_of_each, initial_rows, mutate, mutate_once, new_rows
 from search.problem import FloatArray, IntArray, Problem
 from supernet.errors import CheckpointError, SettingsError
@@ -31,14 +35,18 @@ class Settings:
     """How NSGA-II varies and selects.
 
     `mutation_rate` is the average number of changed genes in a child, `step_share` the share of changes that
-    move one step along the ordered choices, `archive` the most nondominated subnets kept.
+    move one step along the ordered choices, `archive` the most nondominated subnets kept, `archive_share` the
+    share of children whose parents come from there (0 is NSGA-II as published), `neighbours` the number of
+    candidates of which the one closest to the first parent becomes the second.
     """
 
     population: int = 200
     crossover: float = 0.9
-    mutation_rate: float = 1.0
+    mutation_rate: float = 0.5
     step_share: float = 0.5
-    archive: int = 4000
+    archive: int = 10_000
+    archive_share: float = 0.75
+    neighbours: int = 16
 
     def __post_init__(self) -> None:
         _require("population", self.population, 4 <= self.population <= 100_000, "4 to 100000")
@@ -46,14 +54,15 @@ class Settings:
         _require("mutation_rate", self.mutation_rate, self.mutation_rate > 0.0, "above 0")
         _require("step_share", self.step_share, 0.0 <= self.step_share <= 1.0, "0 to 1")
         _require("archive", self.archive, self.archive >= 1, "at least 1")
+        _require("archive_share", self.archive_share, 0.0 <= self.archive_share <= 1.0, "0 to 1")
+        _require("neighbours", self.neighbours, self.neighbours >= 1, "at least 1")
 
 
 @dataclass(frozen=True)
 class Generation:
     """The state of a search after generation `number`; all that the next one depends on.
 
-    The population is sorted, best first (rank, then crowding). The archive is pruned lazily: it may hold
-    dominated rows between generations; `front_rows` and `front_values` never do.
+    The population is sorted, best first (rank, then crowding).
     """
 
     problem: Problem
@@ -64,9 +73,7 @@ class Generation:
     values: FloatArray  # (N, c)
     ranks: IntArray  # (N,)
     crowding: FloatArray  # (N,)
-    archive_rows: IntArray  # (a, d)
-    archive_values: FloatArray  # (a, c)
-    pruned: int  # archive size after its last pruning
+    archive: Archive
     random_state: dict[str, Any]  # of the bit generator, plain data
 
     @cached_property
@@ -79,27 +86,15 @@ class Generation:
         """(N,) total relative violation of the population, 0 = feasible."""
         return self.problem.violations(self.values)
 
-    @cached_property
-    def _front(self) -> IntArray:
-        if not len(self.archive_rows):
-            return np.zeros(0, dtype=np.int64)
-        return np.flatnonzero(nondominated(self.problem.minimised(self.archive_values)))
-
     @property
-    def front_rows(self) -> IntArray:
-        """(k, d) nondominated feasible subnets of the run so far."""
-        return self.archive_rows[self._front]
-
-    @property
-    def front_values(self) -> FloatArray:
-        """(k, c) values of `front_rows`."""
-        return self.archive_values[self._front]
+    def front(self) -> Scored:
+        """The nondominated feasible subnets of the run so far."""
+        return self.archive.merged.kept
 
     @cached_property
     def hypervolume(self) -> float:
         """Hypervolume of the front so far in the box of the problem."""
-        F = self.problem.minimised(self.front_values)
-        return hypervolume(F, self.problem.reference, self.problem.scale)
+        return hypervolume(self.front.F, self.problem.reference, self.problem.scale)
 
     def columns(self) -> dict[str, FloatArray]:
         """Name → (N,) values of the population."""
@@ -113,10 +108,19 @@ class Generation:
             "settings": asdict(self.settings),
             "number": self.number,
             "evaluations": self.evaluations,
-            "pruned": self.pruned,
             "random_state": self.random_state,
         }
-        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        kept, recent = self.archive.kept, self.archive.recent
+        arrays = {
+            "rows": self.rows,
+            "values": self.values,
+            "ranks": self.ranks,
+            "crowding": self.crowding,
+            "kept_rows": kept.rows,
+            "kept_values": kept.values,
+            "recent_rows": np.concatenate([kept.rows[:0], *(scored.rows for scored in recent)]),
+            "recent_values": np.concatenate([kept.values[:0], *(scored.values for scored in recent)]),
+        }
         with atomic_path(path) as temporary, temporary.open("wb") as stream:
             np.savez(stream, allow_pickle=False, meta=np.array(json.dumps(meta)), **arrays)
 
@@ -124,39 +128,51 @@ class Generation:
     def load(cls, path: Path | str, problem: Problem) -> Generation:
         """Read a state back for the same problem; CheckpointError where it is corrupt or of another one."""
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                meta = json.loads(str(archive["meta"]))
-                arrays = {name: archive[name] for name in _ARRAYS}
+            with np.load(path, allow_pickle=False) as stored:
+                meta = json.loads(str(stored["meta"]))
+                arrays = {name: stored[name] for name in stored.files if name != "meta"}
             if meta["format"] != _STATE_FORMAT:
                 raise ValueError(f"format {meta['format']}")
+            _require_fit(path, problem, meta["columns"], arrays)
             settings = Settings(**meta["settings"])
-            loaded = cls(
+            kept = _scored(problem, arrays["kept_rows"], arrays["kept_values"])
+            recent = _scored(problem, arrays["recent_rows"], arrays["recent_values"])
+            return cls(
                 problem=problem,
                 settings=settings,
                 number=meta["number"],
                 evaluations=meta["evaluations"],
-                pruned=meta["pruned"],
+                rows=arrays["rows"],
+                values=arrays["values"],
+                ranks=arrays["ranks"],
+                crowding=arrays["crowding"],
+                archive=Archive(settings.archive, kept, (recent,) if len(recent.rows) else ()),
                 random_state=meta["random_state"],
-                **arrays,
             )
-        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
             raise CheckpointError(
                 f"{path} is not the state of a search: {error}.", field="state", value=str(path)
             ) from error
-        fits = (
-            loaded.rows.shape[1] == len(problem.domain.counts) and problem.domain.contains(loaded.rows).all()
+
+
+def _require_fit(path: Path | str, problem: Problem, columns: list[str], arrays: dict[str, Any]) -> None:
+    domain = problem.domain
+    same_shape = all(
+        arrays[f"{name}rows"].shape[1] == len(domain.counts)
+        and arrays[f"{name}values"].shape[1] == len(problem.columns)
+        for name in ("", "kept_", "recent_")
+    )
+    if tuple(columns) != problem.columns or not same_shape or not domain.contains(arrays["rows"]).all():
+        raise CheckpointError(
+            f"{path} is the state of a search in another space or over other columns.",
+            field="state",
+            value=str(path),
+            remedy="Resume with the space, objectives and constraints of its manifest.",
         )
-        if tuple(meta["columns"]) != problem.columns or not fits:
-            raise CheckpointError(
-                f"{path} is the state of a search in another space or over other columns.",
-                field="state",
-                value=str(path),
-                remedy="Resume with the space, objectives and constraints of its manifest.",
-            )
-        return loaded
 
 
-_ARRAYS = ("rows", "values", "ranks", "crowding", "archive_rows", "archive_values")
+def _scored(problem: Problem, rows: IntArray, values: FloatArray) -> Scored:
+    return Scored(rows, values, problem.minimised(values))
 
 
 def evolve(
@@ -202,6 +218,7 @@ def _first(
 ) -> Generation:
     rows = first_rows(problem, settings, rng, warm_start)
     values = problem.values(rows)
+    nothing = _scored(problem, rows[:0], values[:0])
     empty = Generation(
         problem=problem,
         settings=settings,
@@ -211,9 +228,7 @@ def _first(
         values=values,
         ranks=np.zeros(len(rows), dtype=np.int64),
         crowding=np.zeros(len(rows)),
-        archive_rows=rows[:0],
-        archive_values=values[:0],
-        pruned=0,
+        archive=Archive(settings.archive, nothing),
         random_state={},
     )
     return _survivors(empty, rows, values, len(rows), rng)
@@ -232,11 +247,7 @@ def _next(parent: Generation, rng: np.random.Generator) -> Generation:
 def _offspring(parent: Generation, rng: np.random.Generator) -> IntArray:
     """At most N children that differ from each other and from the population."""
     settings, domain = parent.settings, parent.problem.domain
-    n = settings.population
-    # The population is sorted, so the winner of a binary tournament is the smaller index.
-    picks = rng.integers(0, len(parent.rows), size=(4, n))
-    first, second = np.minimum(picks[0], picks[1]), np.minimum(picks[2], picks[3])
-    children = crossover(parent.rows[first], parent.rows[second], settings.crossover, rng)
+    children = crossover(*_parents(parent, rng), settings.crossover, rng)
     children = mutate(children, domain, settings.mutation_rate, settings.step_share, rng)
     known = np.sort(domain.hashes(parent.rows))
     fresh = new_rows(domain.hashes(children), known)
@@ -245,6 +256,19 @@ def _offspring(parent: Generation, rng: np.random.Generator) -> IntArray:
         children = np.vstack([children[fresh], repeated])
         children = children[new_rows(domain.hashes(children), known)]
     return children
+
+
+def _parents(state: Generation, rng: np.random.Generator) -> tuple[IntArray, IntArray]:
+    """Two (N, d) matrices: pairs of neighbours in the archive, then winners of binary tournaments."""
+    settings = state.settings
+    close = round(settings.archive_share * settings.population) if len(state.archive.kept.rows) > 1 else 0
+    # The population is sorted, so the winner of a tournament is the smaller index.
+    picks = rng.integers(0, len(state.rows), size=(2, 2, settings.population - close)).min(axis=0)
+    first, second = state.rows[picks[0]], state.rows[picks[1]]
+    if not close:
+        return first, second
+    one, other = state.archive.neighbours(rng, close, settings.neighbours, state.problem.scale)
+    return np.vstack([one, first]), np.vstack([other, second])
 
 
 def _survivors(
@@ -260,17 +284,14 @@ def _survivors(
     order = np.lexsort((-crowding, ranks[candidates]))[:size]
     chosen = candidates[order]
     entering = len(rows) - newborn + np.flatnonzero((ranks == 0)[-newborn:] & (violations[-newborn:] == 0.0))
-    return with_archived(
-        replace(
-            state,
-            rows=rows[chosen],
-            values=values[chosen],
-            ranks=ranks[chosen],
-            crowding=crowding[order],
-            random_state=dict(rng.bit_generator.state),
-        ),
-        rows[entering],
-        values[entering],
+    return replace(
+        state,
+        rows=rows[chosen],
+        values=values[chosen],
+        ranks=ranks[chosen],
+        crowding=crowding[order],
+        archive=state.archive.added(Scored(rows[entering], values[entering], F[entering])),
+        random_state=dict(rng.bit_generator.state),
     )
 
 
@@ -287,26 +308,6 @@ def constrained_ranks(F: FloatArray, violations: FloatArray) -> IntArray:
     behind = ranks[feasible].max(initial=-1) + 1
     ranks[~feasible] = behind + np.unique(violations[~feasible], return_inverse=True)[1]
     return ranks
-
-
-def with_archived(state: Generation, rows: IntArray, values: FloatArray) -> Generation:
-    """`state` with rows added to its archive, pruned once it has doubled so that the cost is spread."""
-    rows, values = np.vstack([state.archive_rows, rows]), np.vstack([state.archive_values, values])
-    pruned = state.pruned
-    if len(rows) > 2 * pruned + state.settings.population:
-        F = state.problem.minimised(values)
-        keep = np.flatnonzero(nondominated(F))
-        keep = _thinned(F, keep, state.settings.archive)
-        rows, values, pruned = rows[keep], values[keep], len(keep)
-    return replace(state, archive_rows=rows, archive_values=values, pruned=pruned)
-
-
-def _thinned(F: FloatArray, keep: IntArray, limit: int) -> IntArray:
-    """The `limit` least crowded of the indices `keep`, ascending."""
-    if len(keep) <= limit:
-        return keep
-    crowding = crowding_distances(F[keep], np.zeros(len(keep), dtype=np.int64))
-    return np.sort(keep[np.argsort(-crowding, kind="stable")[:limit]])
 
 
 def _generator(state: dict[str, Any]) -> np.random.Generator:

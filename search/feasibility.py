@@ -31,8 +31,8 @@ def feasible_rows(problem: Problem, seed: int = 0) -> IntArray:
     if len(feasible):
         return feasible
     last = _run(problem, warm, seed)
-    if len(last.front_rows):
-        return last.front_rows
+    if len(last.front.rows):
+        return last.front.rows
     raise _conflict(problem, warm, seed)
 
 
@@ -95,7 +95,7 @@ def _neighbours(problem: Problem, row: IntArray) -> IntArray:
 
 def _run(problem: Problem, warm: IntArray, seed: int) -> Generation:
     for generation in evolve(problem, settings=_SETTINGS, seed=seed, warm_start=warm):
-        if generation.number >= _GENERATIONS or (len(generation.archive_rows) and problem.constraints):
+        if generation.number >= _GENERATIONS or (len(generation.front.rows) and problem.constraints):
             break
     return generation
 
@@ -130,7 +130,7 @@ def _best_under_others(problem: Problem, constraint: Constraint, warm: IntArray,
     for generation in evolve(relaxed, settings=_SETTINGS, seed=seed, warm_start=warm):
         if generation.number >= _GENERATIONS:
             break
-    column: FloatArray = generation.front_values[:, j]
+    column: FloatArray = generation.front.values[:, j]
     if not len(column):
         return None
     return float(column.min() if constraint.sign > 0 else column.max())

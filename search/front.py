@@ -55,7 +55,7 @@ def crowding_distances(F: FloatArray, ranks: IntArray) -> FloatArray:
         start = np.concatenate(([0], change + 1))
         end = np.concatenate((change, [n - 1]))
         span = np.repeat(value[end] - value[start], end - start + 1)
-        gap = np.empty(n)
+        gap = np.zeros(n)
         gap[1:-1] = value[2:] - value[:-2]
         gap /= np.where(span > 0, span, 1.0)
         gap[start] = gap[end] = np.inf

@@ -22,7 +22,8 @@ from pymoo.core.mutation import Mutation
 from pymoo.core.problem import Problem as PymooProblem
 from pymoo.util.ref_dirs import get_reference_directions
 
-from search.engine import Generation, Settings, constrained_ranks, first_rows, with_archived
+from search.archive import Archive, Scored
+from search.engine import Generation, Settings, constrained_ranks, first_rows
 from search.front import crowding_distances
 from search.operators import Domain, crossover, mutate, new_rows
 from search.problem import FloatArray, IntArray, Problem
@@ -88,7 +89,7 @@ class _Adapter(PymooProblem):  # type: ignore[misc]
         values = self.problem.values(rows)
         self.evaluations += len(rows)
         self._recent.append((rows, values))
-        out["F"] = self.problem.minimised(values)
+        out["F"] = self.problem.minimised(values) / self.problem.scale
         if self.problem.constraints:
             out["G"] = self.problem.violations(values)[:, None]
 
@@ -171,8 +172,11 @@ def _generation(
     crowding = crowding_distances(F, ranks)
     order = np.lexsort((-crowding, ranks))
     evaluated, evaluated_values = adapter.take_recent()
-    feasible = problem.violations(evaluated_values) == 0.0
-    state = Generation(
+    feasible = np.flatnonzero(problem.violations(evaluated_values) == 0.0)
+    seen = Scored(evaluated, evaluated_values, problem.minimised(evaluated_values)).at(feasible)
+    nothing = seen.at(feasible[:0])
+    archive = Archive(settings.archive, nothing) if before is None else before.archive
+    return Generation(
         problem=problem,
         settings=settings,
         number=0 if before is None else before.number + 1,
@@ -181,9 +185,6 @@ def _generation(
         values=values[order],
         ranks=ranks[order],
         crowding=crowding[order],
-        archive_rows=rows[:0] if before is None else before.archive_rows,
-        archive_values=values[:0] if before is None else before.archive_values,
-        pruned=0 if before is None else before.pruned,
+        archive=archive.added(seen),
         random_state={},
     )
-    return with_archived(state, evaluated[feasible], evaluated_values[feasible])

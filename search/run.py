@@ -340,9 +340,8 @@ def _finish(
 ) -> SearchResult:
     seconds = recorder.manifest.seconds + time.perf_counter() - began
     recorder.note(last, seconds, wanted=True)
-    values = last.front_values
-    columns = {name: values[:, j] for j, name in enumerate(problem.columns)}
-    front = front_table(space, last.front_rows, columns, problem.objectives)
+    columns = {name: last.front.values[:, j] for j, name in enumerate(problem.columns)}
+    front = front_table(space, last.front.rows, columns, problem.objectives)
     result = SearchResult(
         front=front.table,
         objectives=problem.objectives,
