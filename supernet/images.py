@@ -15,11 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
+from torch.nn import functional
 
 from supernet.errors import ImageError
 
 MAX_PIXELS = 50_000_000
 _HEAT_COLOURS = 256
+_SMOOTHING_RADIUS = 5
+_SMOOTHING_SIGMA = 10.5
 
 
 def load_image(source: Path | str | bytes, max_pixels: float = MAX_PIXELS) -> Image.Image:
@@ -103,6 +106,31 @@ def to_tensor(image: Image.Image, size: tuple[int, int]) -> torch.Tensor:
     """The network's input: (1, 3, H, W) float32 in [-1, 1] for `size` = (H, W)."""
     pixels = np.array(resize_photo(image.convert("RGB"), size), dtype=np.uint8)
     return normalise(torch.from_numpy(pixels).permute(2, 0, 1)[None])
+
+
+def resize_maps(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """(B, h, w) -> (B, H, W) for `size` = (H, W), bilinear, averaging where it shrinks."""
+    if maps.shape[1:] == size:
+        return maps
+    resized = functional.interpolate(
+        maps[:, None], size=size, mode="bilinear", align_corners=False, antialias=True
+    )
+    return resized[:, 0]
+
+
+def smooth_maps(maps: torch.Tensor) -> torch.Tensor:
+    """Blur (B, H, W) as the public SalNAS code does at evaluation: 11x11 Gaussian, sigma 10.5 pixels.
+
+    Borders are mirrored; maps under 6 pixels a side, too small for that, are returned as they are.
+    """
+    if min(maps.shape[1:]) <= _SMOOTHING_RADIUS:
+        return maps
+    offsets = torch.arange(-_SMOOTHING_RADIUS, _SMOOTHING_RADIUS + 1, device=maps.device, dtype=maps.dtype)
+    taps = torch.exp(-0.5 * (offsets / _SMOOTHING_SIGMA) ** 2)
+    taps = taps / taps.sum()
+    padded = functional.pad(maps[:, None], [_SMOOTHING_RADIUS] * 4, mode="reflect")
+    blurred = functional.conv2d(functional.conv2d(padded, taps[None, None, :, None]), taps[None, None, None])
+    return blurred[:, 0]
 
 
 @lru_cache(maxsize=1)

@@ -11,21 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-
-def make_divisible(value: float, divisor: int = 8) -> int:
-    """Nearest multiple of `divisor`, never below 90 % of `value` (MobileNet's rule)."""
-    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < 0.9 * value else rounded
-
-
-def expanded_width(c_in: int, expansion: int) -> int:
-    """Channels in the middle of an inverted bottleneck."""
-    return make_divisible(round(c_in * expansion))
-
-
-def squeezed_width(mid: int) -> int:
-    """Channels in the middle of a squeeze-and-excite gate."""
-    return make_divisible(mid // 4)
+from supernet.space import expanded_width, squeezed_width
 
 
 def centre(weight: Tensor, kernel: int) -> Tensor:

@@ -37,6 +37,22 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 """Crockford's base 32: no i, l, o, u, so that an id survives being read aloud."""
 
 
+def make_divisible(value: float, divisor: int = 8) -> int:
+    """Nearest multiple of `divisor`, never below 90 % of `value` (MobileNet's rule)."""
+    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * value else rounded
+
+
+def expanded_width(c_in: int, expansion: int) -> int:
+    """Channels in the middle of an inverted bottleneck."""
+    return c_in if expansion == 1 else make_divisible(round(c_in * expansion))
+
+
+def squeezed_width(mid: int) -> int:
+    """Channels in the middle of a squeeze-and-excite gate."""
+    return make_divisible(mid // 4)
+
+
 @dataclass(frozen=True)
 class Gene:
     """One free property of a subnet and the values it can take, smallest first."""
@@ -124,7 +140,8 @@ class Space:
                 )
 
     @cached_property
-    def _properties(self) -> tuple[Gene, ...]:
+    def properties(self) -> tuple[Gene, ...]:
+        """All properties of a subnet in the order of the network, those with a single choice too."""
         found = [Gene("resolution", self.resolutions), Gene("stem.width", self.stem_widths)]
         for stage in self.stages:
             found += [
@@ -138,7 +155,7 @@ class Space:
     @cached_property
     def genes(self) -> tuple[Gene, ...]:
         """The properties with more than one choice, in the order of the network."""
-        return tuple(gene for gene in self._properties if len(gene.choices) > 1)
+        return tuple(gene for gene in self.properties if len(gene.choices) > 1)
 
     @cached_property
     def sizes(self) -> NDArray[np.int64]:
@@ -205,7 +222,7 @@ class Space:
         def value(gene: Gene) -> Any:
             return chosen.get(gene.name, gene.choices[0])
 
-        properties = iter(self._properties)
+        properties = iter(self.properties)
         resolution, stem_width = value(next(properties)), value(next(properties))
         stages = tuple(StageArch(*(value(next(properties)) for _ in range(4))) for _ in self.stages)
         return Arch(self.name, resolution, stem_width, stages)
@@ -229,7 +246,7 @@ class Space:
                 value=len(arch.stages),
             )
         indices = []
-        for gene, value in zip(self._properties, _values(arch), strict=True):
+        for gene, value in zip(self.properties, _values(arch), strict=True):
             if value not in gene.choices:
                 raise InvalidArch(
                     f"Gene {gene.name} is {value!r}.",
