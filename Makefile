@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PORT ?= 8000
 PYTEST_ARGS ?=
 PACKAGES := supernet predictors search service
-CODE := $(PACKAGES) benchmarks tests scripts
+CODE := $(PACKAGES) tests $(wildcard benchmarks/*.py scripts/*.py)
 
 RUNTIME := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
@@ -65,7 +65,7 @@ test-fast: setup setup-dev ## Run the tests that take less than five seconds eac
 check: setup setup-dev ## Check format, lint, types (mypy --strict) and import contracts
 	@$(BIN)/ruff format --check
 	@$(BIN)/ruff check
-	@$(BIN)/mypy $(wildcard $(CODE))
+	@$(BIN)/mypy $(CODE)
 	@$(BIN)/lint-imports --no-logo
 
 .PHONY: format
@@ -97,10 +97,22 @@ bench-search: setup-dev ## Time the search and measure its hypervolume
 bench-export: setup-dev ## Time the export to ONNX and measure its parity
 	@$(BIN)/python benchmarks/bench_export.py
 
+.PHONY: train-supernet
+train-supernet: setup ## Train the supernet on the photographs at hand (TRAIN_ARGS=...; hours)
+	@$(BIN)/salnas train $(TRAIN_ARGS)
+
+.PHONY: predictors
+predictors: setup ## Measure subnets and fit the predictors (PREDICTORS_ARGS=...; hours)
+	@$(BIN)/python -m predictors.collect $(PREDICTORS_ARGS)
+
+.PHONY: screenshots
+screenshots: setup-dev setup-system ## Photograph the page, wide and on a phone, into docs/screenshots
+	@$(BIN)/python scripts/screenshots.py --out docs/screenshots
+
 .PHONY: clean
 clean: ## Remove what builds, tests and checks leave behind (the environment stays)
 	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
-	@find $(wildcard $(CODE)) -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find $(PACKAGES) tests benchmarks scripts -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: clean-venv
 clean-venv: ## Remove the environment

@@ -142,7 +142,12 @@ def test_every_make_target_is_in_its_help() -> None:
 
 
 def test_scripts_of_the_makefile_are_there() -> None:
-    named = re.findall(r"\b((?:scripts|benchmarks)/[\w-]+\.(?:sh|py))", (ROOT / "Makefile").read_text())
+    makefile = (ROOT / "Makefile").read_text()
+    named = re.findall(r"\b((?:scripts|benchmarks)/[\w-]+\.(?:sh|py))", makefile)
+    named += [
+        name.replace(".", "/") + ".py"
+        for name in re.findall(rf"-m ((?:{'|'.join(PACKAGES)})[\w.]*)", makefile)
+    ]
     assert named
     assert [name for name in named if not (ROOT / name).is_file()] == []
 
@@ -171,7 +176,7 @@ def test_every_dependency_is_pinned() -> None:
     pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
     assert all("+" not in version for version in pins.values()), "local versions exist on one index only"
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = project["dependencies"] + sum(project["optional-dependencies"].values(), [])
-    names = {re.split(r"[^\w.-]", line)[0].lower() for line in wanted}
+    wanted = [project["dependencies"], *project["optional-dependencies"].values()]
+    names = {re.split(r"[^\w.-]", line)[0].lower() for lines in wanted for line in lines}
     assert names <= {name.lower() for name in pins}
     assert f"torch=={pins['torch']}" in project["dependencies"]
