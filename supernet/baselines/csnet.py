@@ -339,7 +339,9 @@ def arch_from_layer_config(config: Mapping[str, Any]) -> CSNetArch:
         )
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise CheckpointError(
-            "The layer_config of this CSNet file cannot be read.", field="layer_config", remedy=str(error)
+            f"The layer_config of this CSNet file cannot be read: {error}.",
+            field="layer_config",
+            remedy="Use a file such as csnet-L-x2.safetensors.",
         ) from error
 
 
@@ -360,7 +362,10 @@ def load_csnet(path: Path | str) -> CSNet:
         ) from error
     except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise CheckpointError(
-            f"{path} does not hold CSNet weights.", field="path", value=str(path), remedy=str(error)
+            f"{path} does not hold CSNet weights: {str(error)[:200]}.",
+            field="path",
+            value=str(path),
+            remedy="Use a file such as csnet-L-x2.safetensors.",
         ) from error
     return net.eval()
 
@@ -369,7 +374,7 @@ _RENAMES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"^stage0\.0\.", "stem."),
     (r"^stage(\d)\.", lambda m: f"stages.{int(m[1]) - 1}."),
     (r"conv1x1\.", "mix."),
-    (r"conv3×3_(\d)\.", r"local\1."),
+    (r"conv3x3_(\d)\.", r"local\1."),
     (r"^oct_fuse\.fuse1x1\.", "head.merge."),
     (r"^oct_fuse\.fuse\.", "head.exchange."),
     (r"^oct_fuse\.ms\.convs\.(\d)\.", r"head.dilated.\1."),

@@ -154,7 +154,10 @@ def load_mobilenet_v2(path: Path | str) -> MobileNetV2:
         ) from error
     except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise CheckpointError(
-            f"{path} does not hold MobileNetV2 weights.", field="path", value=str(path), remedy=str(error)
+            f"{path} does not hold MobileNetV2 weights: {str(error)[:200]}.",
+            field="path",
+            value=str(path),
+            remedy=f"Use {WEIGHTS_FILE}.",
         ) from error
     return net.eval()
 
