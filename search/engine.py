@@ -128,7 +128,7 @@ class Generation:
     def load(cls, path: Path | str, problem: Problem) -> Generation:
         """Read a state back for the same problem; CheckpointError where it is corrupt or of another one."""
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
                 meta = json.loads(str(stored["meta"]))
                 arrays = {name: stored[name] for name in stored.files if name != "meta"}
             if meta["format"] != _STATE_FORMAT:

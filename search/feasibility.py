@@ -6,18 +6,20 @@ of bounds by a short constrained search, so a message about several of them says
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
-from search.engine import Generation, Settings, evolve
-from search.problem import Constraint, FloatArray, IntArray, Objective, Problem
+from search.engine import Settings, evolve
+from search.problem import OBJECTIVES, Constraint, FloatArray, IntArray, Objective, Problem
 from supernet.errors import InfeasibleBudget
 
 _STARTS = 4
-_SETTINGS = Settings(population=100, archive=500)
-_GENERATIONS = 60
+_SETTINGS = Settings(population=100, archive=1000)
+_GENERATIONS = 100
+_CHECK = 10
+_WARM = 100
 
 
 def feasible_rows(problem: Problem, seed: int = 0) -> IntArray:
@@ -26,14 +28,19 @@ def feasible_rows(problem: Problem, seed: int = 0) -> IntArray:
     Raises InfeasibleBudget naming the constraints that bind and the best values possible.
     """
     reached = [_row_for(problem, constraint, seed) for constraint in problem.constraints]
-    warm = np.vstack([problem.domain.extremes(), *reached])
-    feasible: IntArray = warm[problem.violations(problem.values(warm)) == 0.0]
-    if len(feasible):
+    rows = np.vstack([problem.domain.extremes(), *reached])
+    if not len(_feasible(problem, rows)):
+        rows = _tradeoff(problem, _main_targets, rows, seed)
+    polished = []
+    for i in range(len(problem.constraints)):
+        if len(feasible := _feasible(problem, rows)):
+            return feasible
+        nearest = rows[np.argsort(problem.violations(problem.values(rows)), kind="stable")[:_WARM]]
+        rows = _tradeoff(problem, partial(_one_against_the_rest, i), nearest, seed)
+        polished.append(rows)
+    if len(feasible := _feasible(problem, rows)):
         return feasible
-    last = _run(problem, warm, seed)
-    if len(last.front.rows):
-        return last.front.rows
-    raise _conflict(problem, warm, seed)
+    raise _conflict(problem, polished)
 
 
 def possible_range(problem: Problem, column: str, seed: int = 0) -> tuple[float, float]:
@@ -93,48 +100,84 @@ def _neighbours(problem: Problem, row: IntArray) -> IntArray:
     return near
 
 
-def _run(problem: Problem, warm: IntArray, seed: int) -> Generation:
-    for generation in evolve(problem, settings=_SETTINGS, seed=seed, warm_start=warm):
-        if generation.number >= _GENERATIONS or (len(generation.front.rows) and problem.constraints):
+def _feasible(problem: Problem, rows: IntArray) -> IntArray:
+    feasible: IntArray = rows[problem.violations(problem.values(rows)) == 0.0]
+    return feasible
+
+
+def _excess(problem: Problem, values: FloatArray) -> FloatArray:
+    """(n, c) values → (n, constraints) signed relative excess over each bound, at most 0 where it is kept."""
+    return np.column_stack(
+        [
+            bound.sign * (values[:, problem.columns.index(bound.column)] - bound.bound) / bound.scale
+            for bound in problem.constraints
+        ]
+    )
+
+
+def _main_targets(excess: FloatArray) -> FloatArray:
+    """(n, constraints) → (n, 2 to 4): the excesses; of more than four, the rest as one sum of violations."""
+    most = OBJECTIVES[1]
+    if excess.shape[1] == 1:
+        return np.column_stack([excess, excess])
+    if excess.shape[1] <= most:
+        return excess
+    rest = np.maximum(excess[:, most - 1 :], 0.0).sum(axis=1)
+    return np.column_stack([excess[:, : most - 1], rest])
+
+
+def _one_against_the_rest(i: int, excess: FloatArray) -> FloatArray:
+    """(n, constraints) → (n, 2): the excess over constraint i, and the sum of violations of the others."""
+    return np.column_stack([excess[:, i], np.maximum(np.delete(excess, i, axis=1), 0.0).sum(axis=1)])
+
+
+def _tradeoff(
+    problem: Problem, targets: Callable[[FloatArray], FloatArray], warm: IntArray, seed: int
+) -> IntArray:
+    """(k, d) front over `targets` of the excesses; ends as soon as it holds a feasible subnet."""
+    count = targets(_excess(problem, problem.values(warm[:1]))).shape[1]
+    names = tuple(f"target{j}" for j in range(count))
+
+    def evaluate(rows: IntArray) -> dict[str, FloatArray]:
+        return dict(zip(names, targets(_excess(problem, problem.values(rows))).T, strict=True))
+
+    free = Problem(
+        domain=problem.domain,
+        columns=names,
+        objectives=tuple(Objective(name, "min") for name in names),
+        constraints=(),
+        evaluate=evaluate,
+        reference=np.zeros(count),
+        scale=np.ones(count),
+    )
+    for generation in evolve(free, settings=_SETTINGS, seed=seed, warm_start=warm):
+        if generation.number % _CHECK == 0 and len(_feasible(problem, generation.front.rows)):
             break
-    return generation
-
-
-def _conflict(problem: Problem, warm: IntArray, seed: int) -> InfeasibleBudget:
-    """The error for bounds that can be met one by one but not together."""
-    possible, binding = [], []
-    for constraint in problem.constraints:
-        best = _best_under_others(problem, constraint, warm, seed)
-        if best is not None:
-            word = "smallest" if constraint.relation == "<=" else "largest"
-            binding.append(constraint)
-            possible.append(f"with the other constraints the {word} {constraint.column} found is {best:.6g}")
-    culprits = binding or list(problem.constraints)
-    return InfeasibleBudget(
-        f"No subnet was found that satisfies {_listed(culprits)} together.",
-        field=",".join(dict.fromkeys(constraint.column for constraint in culprits)),
-        value=[str(constraint) for constraint in culprits],
-        remedy=(f"Relax one: {'; '.join(possible)}." if possible else "Relax several of them."),
-    )
-
-
-def _best_under_others(problem: Problem, constraint: Constraint, warm: IntArray, seed: int) -> float | None:
-    """Best value of one constraint's column while the others hold; None where those conflict already."""
-    others = tuple(c for c in problem.constraints if c is not constraint)
-    j = problem.columns.index(constraint.column)
-    target = Objective(constraint.column, "min" if constraint.sign > 0 else "max")
-    second = next(o for o in problem.objectives if o.name != constraint.column)
-    relaxed = replace(
-        problem, constraints=others, objectives=(target, second), reference=np.zeros(2), scale=np.ones(2)
-    )
-    for generation in evolve(relaxed, settings=_SETTINGS, seed=seed, warm_start=warm):
         if generation.number >= _GENERATIONS:
             break
-    column: FloatArray = generation.front.values[:, j]
-    if not len(column):
-        return None
-    return float(column.min() if constraint.sign > 0 else column.max())
+    return generation.front.rows
 
 
-def _listed(constraints: Sequence[Constraint]) -> str:
-    return " and ".join(str(constraint) for constraint in constraints)
+def _conflict(problem: Problem, polished: Sequence[IntArray]) -> InfeasibleBudget:
+    """The error for bounds that can be met one by one but not together.
+
+    `polished[i]` is the front of bound i against the others.
+    """
+    possible, binding = [], []
+    for i, (bound, rows) in enumerate(zip(problem.constraints, polished, strict=True)):
+        values = problem.values(rows)
+        excess = _excess(problem, values)
+        others = (np.delete(excess, i, axis=1) <= 0.0).all(axis=1)
+        if others.any():
+            column = values[others, problem.columns.index(bound.column)]
+            best = column.min() if bound.relation == "<=" else column.max()
+            word = "smallest" if bound.relation == "<=" else "largest"
+            binding.append(bound)
+            possible.append(f"with the other constraints the {word} {bound.column} found is {best:.6g}")
+    culprits = binding or list(problem.constraints)
+    return InfeasibleBudget(
+        f"No subnet was found that satisfies {' and '.join(map(str, culprits))} together.",
+        field=",".join(dict.fromkeys(bound.column for bound in culprits)),
+        value=[str(bound) for bound in culprits],
+        remedy=f"Relax one: {'; '.join(possible)}." if possible else "Relax several of them.",
+    )

@@ -39,7 +39,7 @@ OBJECTIVES = (2, 4)
 _PROBE = 256
 """Random subnets that, with the smallest and the largest, set the scale of each objective."""
 
-_CONSTRAINT = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_.@:-]*?)\s*(<=|>=|==|!=|<|>|=)\s*(\S(?:.*\S)?)\s*")
+_CONSTRAINT = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_.@:-]*?)\s*(<=|>=|==|!=|<|>|=)\s*([^\s<>=!](?:.*\S)?)\s*")
 
 
 class GeneLike(Protocol):

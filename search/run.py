@@ -253,6 +253,8 @@ def _generations(
         return _continued(problem, start)
     if problem.domain.size <= min(ENUMERABLE, stop.evaluations or ENUMERABLE):
         warm_start = problem.domain.all_rows()
+        if not (problem.violations(problem.values(warm_start)) == 0.0).any():
+            feasible_rows(problem, manifest.seed)
     elif problem.constraints:
         found = feasible_rows(problem, manifest.seed)
         warm_start = found if warm_start is None else np.vstack([warm_start, found])
