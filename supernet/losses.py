@@ -56,3 +56,10 @@ def saliency_loss(predicted: Tensor, maps: Tensor, counts: Tensor) -> Tensor:
 
 def _distribution(maps: Tensor) -> Tensor:
     return maps / (maps.sum((1, 2), keepdim=True) + _TINY)
+
+
+def resize_photos(photos: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, 3, H, W) → (B, 3, *size), anti-aliased bilinear."""
+    if (photos.shape[2], photos.shape[3]) == size:
+        return photos
+    return F.interpolate(photos, size, mode="bilinear", align_corners=False, antialias=True)

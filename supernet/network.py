@@ -12,13 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
 from supernet.layers import ConvBN, MBConv, first_channels
-from supernet.space import Arch, Space, StageChoices, get_space
+from supernet.space import Arch, Rows, Space, StageChoices, get_space
 
 TAPS = (1, 2, 4)
 """Stages (mb2, mb3, mb5) whose output the decoder reads, besides the stem and the last convolution."""
@@ -110,14 +112,21 @@ class SaliencyNet(nn.Module):
 class Supernet(nn.Module):
     """The weights of every subnet of a space, stored once.
 
-    Batch norms use batch statistics in training mode and stored ones in evaluation mode; training does not touch
-    the stored ones, which belong to no subnet in particular (see `supernet.calibrate`).
+    Batch norms use batch statistics in training mode. In evaluation mode each subnet has statistics of its own,
+    linear in its genes: with z = (1, genes scaled to [-1, 1]), mean = z·a and log variance = z·b for every channel.
+    `statistics` (2, 1 + d, channels of all batch norms) holds a and b; zeros, as at first, are mean 0 and variance 1.
+    `supernet.calibrate` fits them to measured ones.
     """
+
+    statistics: Tensor
 
     def __init__(self, space: Space) -> None:
         super().__init__()
         self.space = space
         self.weights = SaliencyNet(space.largest(), space, spare_shortcuts=True)
+        self.norm_spans = _norm_spans(self.weights)
+        channels = max(end for _, end in self.norm_spans.values())
+        self.register_buffer("statistics", torch.zeros(2, 1 + len(space.genes), channels))
 
     def forward(self, x: Tensor, arch: Arch, *, drop_rate: float = 0.0) -> Tensor:
         """(B, 3, H, W) photos through subnet `arch` → (B, H, W) saliency in [0, 1]."""
@@ -131,15 +140,36 @@ class Supernet(nn.Module):
         return result
 
     def slices(self, net: SaliencyNet) -> Iterator[tuple[str, Tensor]]:
-        """For each tensor of `net`, its name and the part of the shared tensor it stands for (a view)."""
-        stored = dict(self.weights.named_parameters()) | dict(self.weights.named_buffers())
+        """For each tensor of `net`, its name and what it is in the supernet: a view of the shared tensor, or
+        the statistics of this subnet."""
+        stored = dict(self.weights.named_parameters())
         largest = decoder_widths(self.weights.arch)
-        for name, tensor in (*net.named_parameters(), *net.named_buffers()):
+        for name, tensor in net.named_parameters():
             if name.startswith("decoder.") and name.endswith("conv.weight"):
                 number = int(name.split(".")[1])
                 yield name, _halves(stored[name], largest[number], decoder_widths(net.arch)[number])
             else:
                 yield name, first_channels(stored[name], tensor.shape)
+        mean, log_variance = self._statistics_of(net.arch)
+        for name, module in net.named_modules():
+            if isinstance(module, nn.BatchNorm2d):
+                start = self.norm_spans[name][0]
+                span = slice(start, start + module.num_features)
+                yield f"{name}.running_mean", mean[span]
+                yield f"{name}.running_var", log_variance[span].exp()
+                yield f"{name}.num_batches_tracked", torch.zeros((), dtype=torch.long, device=mean.device)
+
+    def _statistics_of(self, arch: Arch) -> tuple[Tensor, Tensor]:
+        """(channels,) means and log variances of all batch norms of the largest subnet's size."""
+        z = torch.from_numpy(gene_features(self.space, self.space.encode(arch)[None])[0])
+        mean, log_variance = torch.einsum("f,sfc->sc", z.to(self.statistics), self.statistics)
+        return mean, log_variance
+
+
+def gene_features(space: Space, rows: Rows) -> NDArray[np.float32]:
+    """(n, d) genotypes → (n, 1 + d): a one, then each gene scaled to [-1, 1]."""
+    scaled = 2.0 * rows / (space.sizes - 1) - 1.0
+    return np.hstack([np.ones((len(rows), 1)), scaled]).astype(np.float32)
 
 
 def extract(supernet: Supernet, arch: Arch) -> SaliencyNet:
@@ -147,6 +177,16 @@ def extract(supernet: Supernet, arch: Arch) -> SaliencyNet:
     net = SaliencyNet(arch, supernet.space)
     net.load_state_dict({name: tensor.detach().clone() for name, tensor in supernet.slices(net)})
     return net.train(supernet.training)
+
+
+def _norm_spans(net: SaliencyNet) -> dict[str, tuple[int, int]]:
+    """The (first, end) channel of each batch norm among those of all."""
+    spans, start = {}, 0
+    for name, module in net.named_modules():
+        if isinstance(module, nn.BatchNorm2d):
+            spans[name] = (start, start + module.num_features)
+            start += module.num_features
+    return spans
 
 
 def _stride(choices: StageChoices, first: bool) -> int:
