@@ -121,6 +121,11 @@ def _raise(x: Tensor, factor: int) -> Tensor:
     return F.interpolate(x, scale_factor=float(factor), mode="bilinear", align_corners=False)
 
 
+def _part(channels: Channels, scale: int) -> slice:
+    start = sum(channels[:scale])
+    return slice(start, start + channels[scale])
+
+
 def _present(channels: Channels) -> list[int]:
     return [scale for scale, count in enumerate(channels) if count]
 
@@ -200,18 +205,17 @@ class GOctConv(nn.Module):
     def forward(self, features: Features) -> Features:
         if self.stride == 2:
             features = {i: F.avg_pool2d(x, 2) for i, x in features.items()}
-        rows = torch.split(self.weight * self.gain, list(self.outputs))
         result: Features = {}
         for j in _present(self.outputs):
-            blocks = torch.split(rows[j], list(self.inputs), dim=1)
-            total = sum(self._route(features[i], blocks[i], i, j) for i in _present(self.inputs))
+            total = sum(self._route(features[i], i, j) for i in _present(self.inputs))
             result[j] = self.scales[str(j)](total)
         return result
 
-    def _route(self, x: Tensor, weight: Tensor, source: int, target: int) -> Tensor:
+    def _route(self, x: Tensor, source: int, target: int) -> Tensor:
         if source < target:
             x = F.max_pool2d(x, 2 ** (target - source))
-        y = F.conv2d(x, weight, padding=self.kernel // 2)
+        weight = self.weight[_part(self.outputs, target), _part(self.inputs, source)]
+        y = F.conv2d(x, weight * self.gain, padding=self.kernel // 2)
         if source > target:
             y = _raise(y, 2 ** (source - target))
         return y
@@ -315,7 +319,7 @@ class CSNet(nn.Module):
             if index > 0:
                 taps[index - 1] = features[0]
         logits = self.readout(self.head(taps))  # (B, 1, H/2, W/2)
-        return _raise(logits, 2)[:, 0]
+        return _raise(logits, 2).squeeze(1)
 
 
 def arch_from_layer_config(config: Mapping[str, Any]) -> CSNetArch:

@@ -85,7 +85,7 @@ class FastSal(nn.Module):
         adapted = self.hints(images)
         features = self._concatenate(adapted) if self.variant == "C" else self._add(adapted)
         logits: Tensor = self.readout(features)
-        return logits[:, 0]
+        return logits.squeeze(1)
 
     def _concatenate(self, adapted: list[Tensor]) -> Tensor:
         size = adapted[0].shape[-2:]

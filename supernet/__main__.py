@@ -1,0 +1,92 @@
+"""`python -m supernet`: training on a machine that has none of the service's packages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from supernet.errors import SalnasError
+from supernet.train import TrainConfig, train
+
+_DEFAULTS = TrainConfig()
+
+app = typer.Typer(add_completion=False, no_args_is_help=True)
+
+
+@app.callback()
+def main() -> None:
+    """Train supernets."""
+
+
+@app.command("train")
+def train_command(
+    data: Annotated[
+        list[str], typer.Option(help="Data set: a name or a folder; repeat to mix.")
+    ] = list(_DEFAULTS.data),  # noqa: B006
+    out: Annotated[Path, typer.Option(help="Checkpoint to write, ….safetensors.")] = _DEFAULTS.out,
+    space: Annotated[str, typer.Option(help="Search space.")] = _DEFAULTS.space,
+    warm_start: Annotated[Path | None, typer.Option(help="MobileNetV2 weights to start from.")] = None,
+    epochs: Annotated[int, typer.Option(help="Passes over the training photos.")] = _DEFAULTS.epochs,
+    full_resolution_epochs: Annotated[
+        int, typer.Option(help="Last epochs, in which each subnet sees its own resolution.")
+    ] = _DEFAULTS.full_resolution_epochs,
+    batch_size: Annotated[int, typer.Option(help="Photos a step.")] = _DEFAULTS.batch_size,
+    random_subnets: Annotated[
+        int, typer.Option(help="Random subnets a step, besides largest and smallest.")
+    ] = _DEFAULTS.random_subnets,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate (SGD).")] = _DEFAULTS.learning_rate,
+    held_out: Annotated[int, typer.Option(help="Training photos that only select.")] = _DEFAULTS.held_out,
+    statistics_subnets: Annotated[
+        int, typer.Option(help="Subnets whose batch-norm statistics are measured at the end.")
+    ] = _DEFAULTS.statistics_subnets,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = _DEFAULTS.seed,
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = _DEFAULTS.threads,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = _DEFAULTS.device,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Do not continue from a saved state.")] = False,
+) -> None:
+    """Train a supernet; run the same command again to continue after an interruption."""
+    console = Console(stderr=True)
+    try:
+        config = TrainConfig(
+            data=tuple(data),
+            space=space,
+            out=out,
+            warm_start=warm_start,
+            epochs=epochs,
+            full_resolution_epochs=full_resolution_epochs,
+            batch_size=batch_size,
+            random_subnets=random_subnets,
+            learning_rate=learning_rate,
+            held_out=held_out,
+            statistics_subnets=statistics_subnets,
+            seed=seed,
+            threads=threads,
+            device=device,
+        )
+        with Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+        ) as bar:
+            task = bar.add_task("preparing", total=None)
+            path = train(
+                config,
+                resume=not fresh,
+                progress=lambda what, done, total: bar.update(
+                    task, description=what, completed=done, total=total
+                ),
+            )
+    except SalnasError as error:
+        console.print(f"[red]Error:[/red] {error}", highlight=False)
+        raise typer.Exit(2) from error
+    typer.echo(str(path))
+
+
+if __name__ == "__main__":
+    app()
