@@ -24,14 +24,23 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 
-from supernet.baselines.csnet import Channels, CSNet, CSNetArch, Depthwise, Dilated, GOctConv, ILBlock, NormAct
+from supernet.baselines.csnet import (
+    Channels,
+    CSNet,
+    CSNetArch,
+    Depthwise,
+    Dilated,
+    GOctConv,
+    ILBlock,
+    NormAct,
+)
 from supernet.errors import InvalidArch
 from supernet.layers import ConvBN, MBConv, SqueezeExcite
 
@@ -41,6 +50,7 @@ STRENGTH = 3.0
 THRESHOLD = 1e-20
 """|γ| below which the paper removes a channel."""
 
+Net = TypeVar("Net", bound=nn.Module)
 Layers = Mapping[nn.BatchNorm2d, nn.Module]
 Kept = list[Tensor]
 """For each scale of a layer the channels that stay, in order."""
@@ -49,16 +59,16 @@ Kept = list[Tensor]
 def watched_layers(net: nn.Module) -> dict[nn.BatchNorm2d, nn.Module]:
     """The batch norms that may lose channels, each with the module whose output is measured (after activation).
 
-    In a CSNet those of all ILBlocks, in our own networks that of each depthwise convolution. Raises InvalidArch
+    In a CSNet those of all ILBlocks, in our own networks that of the depthwise convolution of each bottleneck
+    that expands. Raises InvalidArch
     for a network with neither.
     """
     found: dict[nn.BatchNorm2d, nn.Module] = {}
     for module in net.modules():
         if isinstance(module, ILBlock):
             found |= {layer.norm: layer for layer in module.modules() if isinstance(layer, NormAct)}
-        elif isinstance(module, MBConv):
-            layer = cast(ConvBN, module.depthwise)
-            found[layer.bn] = layer
+        elif isinstance(module, MBConv) and isinstance(module.expand, ConvBN):
+            found[module.depthwise.bn] = module.depthwise
     if not found:
         raise InvalidArch(
             f"{type(net).__name__} has no layer that can lose channels.",
@@ -88,10 +98,7 @@ class DynamicDecay:
         self._hooks: list[RemovableHandle] = []
 
     def __enter__(self) -> Self:
-        self._hooks = [
-            layer.register_forward_hook(self._hook(norm), always_call=False)
-            for norm, layer in self.layers.items()
-        ]
+        self._hooks = [layer.register_forward_hook(self._hook(norm)) for norm, layer in self.layers.items()]
         return self
 
     def __exit__(
@@ -126,12 +133,12 @@ def prune_csnet(net: CSNet, threshold: float = THRESHOLD) -> CSNet:
     Each layer, and each scale of the head, keeps at least its strongest channel. The function stays the same
     where removed channels gave 0.
     """
-    blocks = [cast(ILBlock, net.stem), *_blocks(net)]
+    blocks = [net.stem, *_blocks(net)]
     kept = [_strong_of(block.mix, threshold) for block in blocks]
-    exchange = _strong_of(cast(GOctConv, net.head.exchange), threshold, each_scale=True)
+    exchange = _strong_of(net.head.exchange, threshold, each_scale=True)
     old_dilated = [cast(Dilated, module) for module in net.head.dilated]
     dilated = [_strong(module.act.norm.weight, threshold) for module in old_dilated]
-    merged = _strong_of(cast(GOctConv, net.head.merge), threshold)
+    merged = _strong_of(net.head.merge, threshold)
 
     ends = [0, *accumulate(len(stage) for stage in net.arch.stages)]
     sizes = [tuple(len(scale) for scale in layer) for layer in kept]
@@ -147,16 +154,16 @@ def prune_csnet(net: CSNet, threshold: float = THRESHOLD) -> CSNet:
     ).to(net.readout.weight.device)
 
     inputs: Kept = [torch.arange(3, device=net.readout.weight.device)]
-    for old, new, outputs in zip(blocks, [cast(ILBlock, small.stem), *_blocks(small)], kept, strict=True):
+    for old, new, outputs in zip(blocks, [small.stem, *_blocks(small)], kept, strict=True):
         _copy_mix(new.mix, old.mix, outputs, inputs)
         for name in ("local1", "local2"):
             _copy_depthwise(getattr(new, name), getattr(old, name), outputs)
         inputs = outputs
     taps = [kept[end][0] for end in ends[2:]]
-    _copy_mix(cast(GOctConv, small.head.exchange), cast(GOctConv, net.head.exchange), exchange, taps)
+    _copy_mix(small.head.exchange, net.head.exchange, exchange, taps)
     for i, module in enumerate(small.head.dilated):
         _copy_dilated(cast(Dilated, module), old_dilated[i], by_conv[i], exchange[i], dilated[i])
-    _copy_mix(cast(GOctConv, small.head.merge), cast(GOctConv, net.head.merge), merged, dilated)
+    _copy_mix(small.head.merge, net.head.merge, merged, dilated)
     small.readout.weight.copy_(net.readout.weight[:, merged[0]])
     cast(Tensor, small.readout.bias).copy_(cast(Tensor, net.readout.bias))
     return small.train(net.training)
@@ -229,7 +236,7 @@ def _copy_channels(new: nn.Module, old: nn.Module, keep: Tensor) -> None:
 
 
 @torch.no_grad()
-def prune_bottlenecks[Net: nn.Module](net: Net, threshold: float = THRESHOLD) -> Net:
+def prune_bottlenecks(net: Net, threshold: float = THRESHOLD) -> Net:
     """A copy of one of our networks whose bottlenecks lack the channels with small depthwise |γ|.
 
     Widths of stages stay. A channel with γ = 0 gives the constant swish(β): its part in the projection moves
@@ -238,6 +245,50 @@ def prune_bottlenecks[Net: nn.Module](net: Net, threshold: float = THRESHOLD) ->
     """
     small = copy.deepcopy(net)
     for block in small.modules():
-        if isinstance(block, MBConv):
-            _prune_bottleneck(block, threshold)
+        if isinstance(block, MBConv) and isinstance(block.expand, ConvBN):
+            _prune_bottleneck(block, block.expand, threshold)
     return small
+
+
+def _prune_bottleneck(block: MBConv, expand: ConvBN, threshold: float) -> None:
+    depthwise, project = block.depthwise, block.project
+    keep = _strong(depthwise.bn.weight, threshold)
+    gone = torch.ones_like(depthwise.bn.weight, dtype=torch.bool).index_fill(0, keep, False)
+    constant = F.silu(depthwise.bn.bias[gone])  # (channels that go,)
+    if isinstance(block.se, SqueezeExcite):
+        gate = block.se
+        cast(Tensor, gate.reduce.bias).add_(gate.reduce.weight[:, gone, 0, 0] @ constant)
+        gate.reduce = _narrow(gate.reduce, columns=keep)
+        gate.expand = _narrow(gate.expand, rows=keep)
+    else:
+        cast(Tensor, project.bn.running_mean).sub_(project.conv.weight[:, gone, 0, 0] @ constant)
+    for layer in (expand, depthwise):
+        layer.conv = _narrow(layer.conv, rows=keep)
+        narrow = nn.BatchNorm2d(len(keep), layer.bn.eps, layer.bn.momentum).to(keep.device)
+        _copy_channels(narrow, layer.bn, keep)
+        layer.bn = narrow.train(layer.bn.training)
+    project.conv = _narrow(project.conv, columns=keep)
+
+
+def _narrow(conv: nn.Conv2d, rows: Tensor | None = None, columns: Tensor | None = None) -> nn.Conv2d:
+    """A copy with some of the output (rows) or input (columns) channels; a depthwise one has rows alone."""
+    weight, bias = conv.weight, conv.bias
+    if rows is not None:
+        weight, bias = weight[rows], None if bias is None else bias[rows]
+    if columns is not None:
+        weight = weight[:, columns]
+    groups = len(weight) if conv.groups > 1 else 1
+    narrow = nn.Conv2d(
+        weight.shape[1] * groups,
+        len(weight),
+        conv.kernel_size,  # type: ignore[arg-type]
+        conv.stride,  # type: ignore[arg-type]
+        conv.padding,  # type: ignore[arg-type]
+        groups=groups,
+        bias=bias is not None,
+        device=weight.device,
+    )
+    narrow.weight.copy_(weight)
+    if bias is not None:
+        cast(Tensor, narrow.bias).copy_(bias)
+    return narrow
