@@ -1,9 +1,9 @@
 """Networks on data sets.
 
 The protocol is that of the public SalNAS code, for every set: the ground truth is made at the size of
-the photo (see data.density) and resized to 384x384, fixations are binned to the same grid, the
-prediction is resized to it and smoothed by an 11x11 Gaussian of sigma 10.5 pixels. Metrics are taken
-per image, then averaged over images.
+the photo (see data.density), rounded to 8 bits and resized to 384x384, fixations are binned to the
+same grid, the prediction is resized to it and smoothed by an 11x11 Gaussian of sigma 10.5 pixels.
+Metrics are taken per image, then averaged over images.
 
 Notation: N photos; resolutions and sizes are (H, W); maps are (N, H, W).
 """
@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from supernet.data.density import fixation_counts
+from supernet.data.density import eight_bits, fixation_counts
 from supernet.data.sample import Dataset, Sample
 from supernet.errors import DataError
 from supernet.images import normalise, resize_maps, resize_photo, smooth_maps
@@ -31,7 +31,7 @@ from supernet.metrics import METRICS, Scores, mae, max_f_measure, mean_scores, s
 
 MAP_SIZE = (384, 384)
 #: Both resolutions of the SalNAS space.
-RESOLUTIONS = ((192, 256), (288, 384))
+RESOLUTIONS: tuple[tuple[int, int], ...] = ((192, 256), (288, 384))
 # Metrics are bound by memory: on a CPU two maps at a time stay in its cache.
 _SCORED_AT_ONCE = 2
 
@@ -47,7 +47,7 @@ class EvaluationSet:
 
     names     of the photos, N of them
     photos    resolution -> (N, 3, H, W) uint8
-    truths    (N, h, w) float32
+    truths    (N, h, w) uint8, where people look
     fixations (N, h, w) uint8, the number of fixations in each cell; all zero where only maps exist
     """
 
@@ -221,7 +221,7 @@ def _prepare(
     samples: Sequence[Sample], resolutions: Sequence[tuple[int, int]], map_size: tuple[int, int]
 ) -> EvaluationSet:
     photos = {size: np.empty((len(samples), 3, *size), np.uint8) for size in resolutions}
-    truths = np.empty((len(samples), *map_size), np.float32)
+    truths = np.empty((len(samples), *map_size), np.uint8)
     fixations = np.zeros((len(samples), *map_size), np.uint8)
     for i, sample in enumerate(samples):
         if sample.density is None:
@@ -234,7 +234,7 @@ def _prepare(
         image = Image.fromarray(sample.image)
         for size, array in photos.items():
             array[i] = np.asarray(resize_photo(image, size)).transpose(2, 0, 1)
-        truths[i] = resize_maps(torch.from_numpy(sample.density)[None], map_size)[0].numpy()
+        truths[i] = np.asarray(resize_photo(Image.fromarray(eight_bits(sample.density)), map_size))
         if sample.fixations is not None:
             fixations[i] = np.minimum(fixation_counts(sample.fixations, sample.size, map_size), 255)
     return EvaluationSet(

@@ -22,13 +22,13 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from supernet.data.density import fixation_counts
+from supernet.data.density import eight_bits, fixation_counts
 from supernet.data.sample import Dataset, Sample
 from supernet.errors import DataError
 from supernet.images import normalise, resize_photo
 
 CACHE_VARIABLE = "SALNAS_CACHE"
-_VERSION = 1
+_VERSION = 2
 _SMALLEST_AREA = 0.8
 _BRIGHTNESS = 0.1
 _CONTRAST = 0.15
@@ -253,8 +253,9 @@ def _small_map(sample: Sample, size: tuple[int, int]) -> npt.NDArray[np.float16]
             remedy="Data sets of object masks cannot train a saliency network.",
         )
     height, width = size
-    resized = Image.fromarray(sample.density).resize((width, height), Image.Resampling.BILINEAR)
-    values = np.asarray(resized, dtype=np.float32)
+    # Rounded as the truths of an evaluation are, then kept finer than that.
+    grey = Image.fromarray(eight_bits(sample.density).astype(np.float32))
+    values = np.asarray(grey.resize((width, height), Image.Resampling.BILINEAR), dtype=np.float32)
     return (values / max(float(values.max()), 1e-12)).astype(np.float16)
 
 

@@ -30,7 +30,7 @@ def list_photos(folder: Path) -> list[Path]:
             f"There is no folder {folder}.",
             field="data",
             value=str(folder),
-            remedy="Check the path and the layout in docs/data.md.",
+            remedy="Check the path; photos belong into a folder named stimuli.",
         )
     photos = [
         p for p in folder.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES and not p.name.startswith(".")

@@ -42,7 +42,7 @@ def read_fixation_csv(root: Path, split: str, name: str) -> FixationDataset:
             f"{root} lacks {STIMULI}/ or {TABLES[0]}.",
             field="data",
             value=str(root),
-            remedy="Both are needed; see docs/data.md.",
+            remedy="Both are needed: the photos, and a table with the columns image, x_px and y_px.",
         )
     fixations = _read_table(table)
     names = sorted(fixations)

@@ -78,7 +78,7 @@ def open_dataset(name_or_dir: str | Path, root: Path | None = None, split: str =
         f"The layout of {folder} is not known.",
         field="data",
         value=text,
-        remedy="It needs stimuli/ beside maps/, masks/, fixations.csv or fixations.mat; see docs/data.md.",
+        remedy="It needs stimuli/ beside maps/, masks/, fixations.csv or fixations.mat.",
     )
 
 
