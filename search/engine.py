@@ -45,7 +45,7 @@ class Settings:
     mutation_rate: float = 0.5
     step_share: float = 0.5
     archive: int = 10_000
-    archive_share: float = 0.75
+    archive_share: float = 0.5
     neighbours: int = 16
 
     def __post_init__(self) -> None:

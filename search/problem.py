@@ -188,6 +188,15 @@ class Problem:
         return total
 
 
+def names_asked(objectives: Sequence[str | Objective], constraints: Sequence[str]) -> tuple[str, ...]:
+    """Names that objectives and constraints mention, each once: the columns to evaluate, and genes.
+
+    Raises InvalidConstraint where a constraint is no comparison.
+    """
+    wanted = [o.name if isinstance(o, Objective) else Objective.parse(o).name for o in objectives]
+    return tuple(dict.fromkeys(wanted + [Clause.parse(text).name for text in constraints]))
+
+
 def make_problem(
     space: SearchSpace,
     evaluate: Evaluate,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.problem import Clause, Constraint, Objective, Problem, choice_text, make_problem
+from search.problem import Clause, Constraint, Objective, Problem, choice_text, make_problem, names_asked
 from search.synthetic import additive_space
 from supernet.errors import InvalidConstraint, PredictorError
 from supernet.space import get_space
@@ -151,6 +151,11 @@ def test_wrong_constraints_name_the_remedy(constraint: str, message: str) -> Non
 def test_two_to_four_objectives(objectives: tuple[str, ...]) -> None:
     with pytest.raises(InvalidConstraint, match="2 to 4"):
         problem_with(objectives=objectives)
+
+
+def test_names_asked_are_those_of_objectives_and_constraints() -> None:
+    asked = names_asked(("accuracy", "min:energy"), ["macs<=1e9", "accuracy>=0.7", "kernel==3"])
+    assert asked == ("accuracy", "energy", "macs", "kernel")
 
 
 def test_an_unknown_objective_lists_the_known() -> None:
