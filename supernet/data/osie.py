@@ -50,7 +50,7 @@ def _read_mat(path: Path) -> dict[str, npt.NDArray[np.float32]]:
     """File name to fixations (n, 2), all viewers one after the other."""
     try:
         content = loadmat(str(path), simplify_cells=True)
-    except (OSError, ValueError, TypeError, NotImplementedError, EOFError) as error:
+    except Exception as error:  # SciPy's reader has no error of its own for damaged files.
         raise DataError(
             f"{path} is not a MATLAB file that can be read: {error}.",
             field="file",
@@ -69,9 +69,8 @@ def _file_name(entry: Any, path: Path) -> str:
 def _points(entry: Any, path: Path) -> npt.NDArray[np.float32]:
     parts = [np.empty((0, 2), np.float32)]
     for subject in _as_list(_get(entry, "subjects", path)):
-        x = np.atleast_1d(np.asarray(_get(subject, "fix_x", path), dtype=np.float32))
-        y = np.atleast_1d(np.asarray(_get(subject, "fix_y", path), dtype=np.float32))
-        if x.shape != y.shape or x.ndim != 1:
+        x, y = (_coordinates(subject, key, path) for key in ("fix_x", "fix_y"))
+        if x.shape != y.shape:
             raise DataError(
                 f"{path} has {x.size} x and {y.size} y coordinates for one viewer of {entry['img']}.",
                 field="fix_x",
@@ -80,6 +79,26 @@ def _points(entry: Any, path: Path) -> npt.NDArray[np.float32]:
             )
         parts.append(np.stack([x, y], axis=1))
     return np.concatenate(parts)
+
+
+def _coordinates(subject: Any, key: str, path: Path) -> npt.NDArray[np.float32]:
+    """(n,) pixels."""
+    try:
+        values = np.atleast_1d(np.asarray(_get(subject, key, path), dtype=np.float32))
+    except (ValueError, TypeError) as error:
+        raise _not_numbers(key, path) from error
+    if values.ndim != 1 or not np.isfinite(values).all():
+        raise _not_numbers(key, path)
+    return values
+
+
+def _not_numbers(key: str, path: Path) -> DataError:
+    return DataError(
+        f"{path} has a {key} that is not a row of finite numbers.",
+        field=key,
+        value=str(path),
+        remedy="Download the data set again.",
+    )
 
 
 def _as_list(value: Any) -> list[Any]:
