@@ -1,0 +1,175 @@
+"""What is known of subnets without running them: exact costs, predicted accuracy and latency, as columns.
+
+Notation: rows (n, d) genotypes; a column is (n,) float64, one value a subnet. Column names are those of
+objectives and constraints: macs, parameters, memory_bytes, accuracy (by the chosen metric), cc, nss, sim, auc,
+kld, latency_ms (of the chosen device) and latency_ms@DEVICE.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.supernets import SupernetFile
+from supernet.cost import Costs, cost
+from supernet.errors import DeviceError, PredictorError, SalnasError
+from supernet.space import Rows, Space
+
+COSTS = ("macs", "parameters", "memory_bytes")
+METRICS = ("cc", "nss", "sim", "auc", "kld")
+LATENCY = "latency_ms"
+MEASURE = (
+    "Measure subnets and fit them with `make predictors`, or leave accuracy and latency out: search over"
+)
+
+
+class Interval(Protocol):
+    """Predictions for n subnets with their bounds, each (n,)."""
+
+    @property
+    def mean(self) -> NDArray[np.float64]: ...
+    @property
+    def low(self) -> NDArray[np.float64]: ...
+    @property
+    def high(self) -> NDArray[np.float64]: ...
+
+
+class Predictor(Protocol):
+    """Genotypes (n, d) to predictions."""
+
+    def predict(self, rows: Rows, /) -> Interval: ...
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the words accuracy and latency_ms stand for."""
+
+    metric: str
+    device: str
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """The predictors of one supernet by metric and by device; either may be empty.
+
+    Without a supernet only costs are known.
+    `measured` maps a column's full name (cc, latency_ms@DEVICE) to values by subnet id.
+    """
+
+    supernet: str | None
+    space: Space
+    accuracy: Mapping[str, Predictor] = field(default_factory=dict)
+    latency: Mapping[str, Predictor] = field(default_factory=dict)
+    measured: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Devices whose latency can be predicted."""
+        return tuple(self.latency)
+
+    def columns(self, choice: Choice) -> tuple[str, ...]:
+        """Names of all columns there are; accuracy and latency_ms only where the choice is known."""
+        names = [LATENCY] if choice.device in self.latency else []
+        names += [f"{LATENCY}@{device}" for device in self.latency]
+        accuracy = ["accuracy"] if choice.metric in self.accuracy else []
+        return (*accuracy, *names, *COSTS, *self.accuracy)
+
+    def evaluate(self, rows: Rows, names: Iterable[str], choice: Choice) -> dict[str, NDArray[Any]]:
+        """The named columns of subnets; PredictorError or DeviceError where a predictor is missing."""
+        costs: Costs | None = None
+        found: dict[str, NDArray[Any]] = {}
+        for name in names:
+            if name in COSTS:
+                costs = costs or cost(self.space, rows)
+                found[name] = getattr(costs, name)
+            else:
+                found[name] = np.asarray(self.predictor(name, choice).predict(rows).mean, dtype=np.float64)
+        return found
+
+    def predictor(self, name: str, choice: Choice) -> Predictor:
+        """The predictor behind a column; PredictorError or DeviceError with the remedy where there is none."""
+        kind, known = self._resolve(name, choice)
+        if known in (self.latency if kind == LATENCY else self.accuracy):
+            return self.latency[known] if kind == LATENCY else self.accuracy[known]
+        raise self._missing(kind, known)
+
+    def full_name(self, name: str, choice: Choice) -> str:
+        """accuracy → cc, latency_ms → latency_ms@cpu-1-thread; other names as they are."""
+        kind, known = self._resolve(name, choice)
+        return f"{LATENCY}@{known}" if kind == LATENCY else known
+
+    def is_predicted(self, name: str) -> bool:
+        """Whether a column of that name comes from a predictor, be it there or not."""
+        return name.partition("@")[0] == LATENCY or name in ("accuracy", *METRICS)
+
+    def describe(self, rows: Rows, choice: Choice) -> list[dict[str, Any]]:
+        """For each subnet its id, resolution, predictions with bounds and measured values, and costs."""
+        ids = self.space.ids(rows)
+        costs = cost(self.space, rows)
+        known = self.columns(choice)
+        predicted = {
+            name: self._values(name, rows, ids, choice) for name in ("accuracy", LATENCY) if name in known
+        }
+        return [
+            {
+                "id": ids[i],
+                "resolution": list(arch.resolution),
+                **{name: values[i] for name, values in predicted.items()},
+                **{name: int(getattr(costs, name)[i]) for name in COSTS},
+            }
+            for i, arch in enumerate(self.space.decode_many(rows))
+        ]
+
+    def predictions(self, row: Rows) -> dict[str, dict[str, Any]]:
+        """(1, d) genotype → accuracy by metric and latency by device, each with bounds and measured value."""
+        ids = self.space.ids(row)
+        return {
+            "accuracy": {m: self._values(m, row, ids, Choice(m, ""))[0] for m in self.accuracy},
+            LATENCY: {d: self._values(LATENCY, row, ids, Choice("", d))[0] for d in self.latency},
+        }
+
+    def _values(self, name: str, rows: Rows, ids: list[str], choice: Choice) -> list[dict[str, float | None]]:
+        estimate = self.predictor(name, choice).predict(rows)
+        measured = self.measured.get(self.full_name(name, choice), {})
+        return [
+            {
+                "predicted": _finite(mean),
+                "low": _finite(low),
+                "high": _finite(high),
+                "measured": measured.get(identity),
+            }
+            for mean, low, high, identity in zip(estimate.mean, estimate.low, estimate.high, ids, strict=True)
+        ]
+
+    def _resolve(self, name: str, choice: Choice) -> tuple[str, str]:
+        head, _, device = name.partition("@")
+        if head == LATENCY:
+            return LATENCY, device or choice.device
+        return "accuracy", choice.metric if name == "accuracy" else name
+
+    def _missing(self, kind: str, wanted: str) -> SalnasError:
+        if kind == LATENCY:
+            known = (
+                f"Devices: {', '.join(self.latency)}." if self.latency else f"{MEASURE} {', '.join(COSTS)}."
+            )
+            message = f"Supernet {self.supernet} has no latency predictor for device {wanted!r}."
+            return DeviceError(message, field="device", value=wanted, remedy=known)
+        known = f"Metrics: {', '.join(self.accuracy)}." if self.accuracy else f"{MEASURE} {', '.join(COSTS)}."
+        message = f"Supernet {self.supernet} has no accuracy predictor for {wanted!r}."
+        return PredictorError(message, field="accuracy_metric", value=wanted, remedy=known)
+
+
+def load_estimates(results: Path, file: SupernetFile) -> Estimates:
+    """The predictors of a supernet under `results`; none where none were fitted."""
+    return Estimates(file.id, file.space)
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no infinity; a bound that promises nothing is null."""
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,111 @@
+"""Settings: frozen values read from the environment, refused where they make no sense.
+
+Each setting is a field of `Settings`; its variable is the field's name in capitals after `SALNAS_`. Standard
+library only, so that a command that needs no network answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from supernet.errors import SettingsError
+
+PREFIX = "SALNAS_"
+ROOT = Path(__file__).resolve().parents[1]
+
+_ABOUT = "about"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the command line and the service need to know of the place where they run."""
+
+    results: Path = field(default=ROOT / "results", metadata={_ABOUT: "folder of supernets/ and predictors/"})
+    supernet: str = field(
+        default="salnas-osie",
+        metadata={_ABOUT: "id of the supernet that is searched unless another is named"},
+    )
+    device: str = field(
+        default="cpu-1-thread", metadata={_ABOUT: "device whose latency is meant unless another is named"}
+    )
+    host: str = field(
+        default="127.0.0.1",
+        metadata={_ABOUT: "address the service listens on; loopback, until it knows keys"},
+    )
+    port: int = field(default=8000, metadata={_ABOUT: "port the service listens on"})
+    state: Path = field(
+        default=ROOT / "var", metadata={_ABOUT: "folder of the service's searches and exports"}
+    )
+    max_photo_bytes: int = field(
+        default=20_000_000, metadata={_ABOUT: "largest photo that the service accepts"}
+    )
+    max_body_bytes: int = field(
+        default=1_000_000, metadata={_ABOUT: "largest JSON body that the service accepts"}
+    )
+    max_queue: int = field(default=100, metadata={_ABOUT: "most searches that may wait"})
+    max_evaluations: int = field(
+        default=5_000_000, metadata={_ABOUT: "most evaluations of one search over HTTP"}
+    )
+    cached_nets: int = field(default=8, metadata={_ABOUT: "extracted subnets that are kept in memory"})
+
+    def __post_init__(self) -> None:
+        for name in ("supernet", "device"):
+            check_name(name, getattr(self, name))
+        _require("port", self.port, 0 <= self.port <= 65535, "It is a number from 0 to 65535.")
+        for name in ("max_photo_bytes", "max_body_bytes", "max_queue", "max_evaluations", "cached_nets"):
+            _require(name, getattr(self, name), getattr(self, name) >= 1, "It is at least 1.")
+        _require("host", self.host, bool(self.host.strip()), "Name an address, such as 127.0.0.1.")
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
+        """The defaults, with what the environment says instead; SettingsError names a bad variable."""
+        found = os.environ if environment is None else environment
+        values: dict[str, Any] = {}
+        for item in fields(cls):
+            text = found.get(variable(item.name), "").strip()
+            if text:
+                values[item.name] = _parse(item.name, text, type(item.default))
+        return cls(**values)
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + name.upper()
+
+
+def describe_settings() -> list[tuple[str, str, str]]:
+    """Variable, default and meaning of every setting, for documentation; paths relative to the repository."""
+    lines = []
+    for item in fields(Settings):
+        default = item.default
+        shown = default.relative_to(ROOT).as_posix() if isinstance(default, Path) else str(default)
+        lines.append((variable(item.name), shown, str(item.metadata[_ABOUT])))
+    return lines
+
+
+def check_name(field_name: str, name: str) -> str:
+    """`name` if it can be part of a file name and names no other folder; SettingsError otherwise."""
+    remedy = "A name is made of letters, digits, dots, hyphens and underscores."
+    _require(field_name, name, _NAME.fullmatch(name) is not None, remedy)
+    return name
+
+
+def _parse(name: str, text: str, kind: type) -> Any:
+    if kind is int:
+        remedy = "It is a whole number."
+        _require(name, text, re.fullmatch(r"\d{1,15}", text) is not None, remedy)
+        return int(text)
+    return Path(text).expanduser() if issubclass(kind, Path) else text
+
+
+def _require(name: str, value: Any, holds: bool, remedy: str) -> None:
+    if not holds:
+        raise SettingsError(
+            f"{name} is {str(value)[:80]!r}.", field=name, value=str(value)[:80], remedy=remedy
+        )

@@ -1,0 +1,395 @@
+"""Use cases on one supernet, shared by the command line and the service: describe, search, export, predict, evaluate.
+
+Opening a workbench reads a header; weights, predictors and torch are loaded when first needed, once. Nothing
+about a workbench changes afterwards, so any number of threads may use it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.estimates import METRICS, Choice, Estimates, load_estimates
+from service.supernets import SupernetFile, find_supernet
+from supernet.cost import layer_table
+from supernet.errors import InvalidArch, SettingsError
+from supernet.space import Arch, Rows, Space
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from PIL import Image
+    from supernet.export import ExportReport
+
+    from search.engine import Generation
+    from search.problem import Objective
+    from search.run import SearchResult, Stop
+    from supernet.evaluate import Evaluation
+    from supernet.network import SaliencyNet, Supernet
+
+T = TypeVar("T")
+
+DEFAULT_OBJECTIVES = ("accuracy", "latency_ms")
+DEFAULT_CHOICE = Choice("cc", "cpu-1-thread")
+CACHED_NETS = 8
+
+
+@dataclass(frozen=True)
+class SearchRequest:
+    """What to search for. `constraints` as users write them: latency_ms<=30, accuracy>=0.7, mb3.kernel==3.
+
+    `device` is the one that latency_ms means, `metric` the one that accuracy means. Without evaluations,
+    generations or seconds the search ends when the front stops growing. Raises SettingsError.
+    """
+
+    objectives: tuple[str, ...] = DEFAULT_OBJECTIVES
+    constraints: tuple[str, ...] = ()
+    device: str = DEFAULT_CHOICE.device
+    metric: str = DEFAULT_CHOICE.metric
+    seed: int = 0
+    evaluations: int | None = None
+    generations: int | None = None
+    seconds: float | None = None
+    engine: str = "nsga2"
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise SettingsError(
+                f"The seed is {self.seed}.", field="seed", value=self.seed, remedy="It is 0 or above."
+            )
+        if self.metric not in METRICS:
+            raise SettingsError(
+                f"There is no metric {self.metric!r}.",
+                field="metric",
+                value=self.metric,
+                remedy=f"Choose one of {', '.join(METRICS)}.",
+            )
+        self.stop()
+
+    @property
+    def choice(self) -> Choice:
+        """What accuracy and latency_ms mean in this search."""
+        return Choice(self.metric, self.device)
+
+    def stop(self) -> Stop:
+        """The stop condition."""
+        from search.run import DEFAULT_STOP, Stop
+
+        if self.evaluations is None and self.generations is None and self.seconds is None:
+            return DEFAULT_STOP
+        return Stop(evaluations=self.evaluations, generations=self.generations, seconds=self.seconds)
+
+    def parsed_objectives(self) -> tuple[Objective, ...]:
+        """The objectives with their directions; an accuracy measured by KLD is better when lower."""
+        from search.problem import Objective
+
+        found = tuple(Objective.parse(text) for text in self.objectives)
+        if self.metric != "kld":
+            return found
+        return tuple(
+            Objective("accuracy", "min") if text.strip() == "accuracy" else objective
+            for text, objective in zip(self.objectives, found, strict=True)
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+class Workbench:
+    """One supernet with its predictors, and what can be done with them."""
+
+    def __init__(self, results: Path, file: SupernetFile, *, cached_nets: int = CACHED_NETS) -> None:
+        self.results = results
+        self.file = file
+        self._supernet = _Once(self._load_supernet)
+        self._estimates = _Once(lambda: load_estimates(results, file))
+        self._net = lru_cache(maxsize=cached_nets)(self._extract)
+
+    @classmethod
+    def open(
+        cls, results: Path, supernet: str | Path = "salnas-osie", *, cached_nets: int = CACHED_NETS
+    ) -> Workbench:
+        """Open the supernet with that id under `results`, or the one in a file given as a `Path`.
+
+        Raises CheckpointError where there is none, or the file is corrupt or foreign.
+        """
+        return cls(results, find_supernet(results, supernet), cached_nets=cached_nets)
+
+    @property
+    def id(self) -> str:
+        """Id of the supernet."""
+        return self.file.id
+
+    @property
+    def space(self) -> Space:
+        """The space of the supernet."""
+        return self.file.space
+
+    @property
+    def estimates(self) -> Estimates:
+        """Costs and predictors. Raises PredictorError where their files are corrupt or of another supernet."""
+        return self._estimates.get()
+
+    @property
+    def supernet(self) -> Supernet:
+        """The weights, in evaluation mode; loads torch."""
+        return self._supernet.get()
+
+    def arch(self, value: Any, *, files: bool = False) -> Arch:
+        """max, min, random:SEED, an id, plain data or genotype → subnet (see `parse_arch`)."""
+        return parse_arch(self.space, value, files=files)
+
+    def net(self, arch: Arch) -> SaliencyNet:
+        """The subnet as a module in evaluation mode; the last few are kept. Do not change it."""
+        return self._net(arch)
+
+    def describe(self, arch: Arch, choice: Choice = DEFAULT_CHOICE) -> dict[str, Any]:
+        """All that is known of a subnet as plain data (see `describe_subnet`)."""
+        return describe_subnet(self.estimates, arch, choice)
+
+    def search(
+        self,
+        request: SearchRequest,
+        *,
+        on_generation: Callable[[Generation], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+        directory: Path | None = None,
+        resume: bool = False,
+    ) -> SearchResult:
+        """Search the space for the Pareto front that `request` asks for.
+
+        With `directory` a record is left there, from which `resume` continues. Raises InvalidConstraint,
+        InfeasibleBudget (says what is possible), PredictorError and DeviceError (a predictor is missing).
+        """
+        from search.run import search
+
+        names, objectives = self._wanted(request)
+        estimates, choice = self.estimates, request.choice
+        return search(
+            self.space,
+            lambda rows: estimates.evaluate(rows, names, choice),
+            objectives=objectives,
+            constraints=request.constraints,
+            seed=request.seed,
+            stop=request.stop(),
+            engine=request.engine,
+            on_generation=on_generation,
+            should_stop=should_stop,
+            directory=directory,
+            provenance={
+                "supernet": self.id,
+                "supernet_fingerprint": self.file.fingerprint,
+                "request": request.to_json(),
+            },
+            resume=resume,
+        )
+
+    def check(self, request: SearchRequest) -> None:
+        """Refuse a request that cannot be searched for, with the errors of `search`; does not search."""
+        from search.feasibility import feasible_rows
+        from search.problem import make_problem
+
+        names, objectives = self._wanted(request)
+        evaluate = lambda rows: self.estimates.evaluate(rows, names, request.choice)  # noqa: E731
+        feasible_rows(make_problem(self.space, evaluate, objectives, request.constraints), request.seed)
+
+    def front_json(self, result: SearchResult, request: SearchRequest) -> dict[str, Any]:
+        """A finished search as plain data: the subnets of its front with predictions, and how it went."""
+        return {
+            "supernet": self.id,
+            "space": self.space.name,
+            "objectives": [f"{o.direction}:{o.name}" for o in result.objectives],
+            "constraints": list(request.constraints),
+            "device": request.device,
+            "accuracy_metric": request.metric,
+            "seed": request.seed,
+            "subnets": self.subnets(self.rows_of(result.front), request.choice),
+            "knee": result.knee,
+            "hypervolume": result.hypervolume,
+            "evaluations": result.evaluations,
+            "evaluations_per_second": result.evaluations_per_second,
+            "generations": result.generations,
+            "seconds": result.seconds,
+            "reason": result.reason,
+        }
+
+    def subnets(self, rows: Rows, choice: Choice = DEFAULT_CHOICE) -> list[dict[str, Any]]:
+        """(n, d) genotypes → for each subnet its id, predictions with bounds, measured values and costs."""
+        return self.estimates.describe(rows, choice)
+
+    def rows_of(self, front: pd.DataFrame) -> Rows:
+        """The genotypes (n, d) of a front's table."""
+        return rows_of_ids(self.space, front["id"].tolist())
+
+    def export(self, arch: Arch, path: Path) -> ExportReport:
+        """Write a subnet as ONNX, checked against torch. Raises ExportError."""
+        from supernet.export import export_onnx
+
+        return export_onnx(self.net(arch), path, metadata=self._export_metadata(arch))
+
+    def predict(self, arch: Arch, image: Image.Image) -> NDArray[np.float32]:
+        """The saliency map of a photo at its own size: (H, W) in [0, 1]."""
+        from supernet.predict import predict_map
+
+        return predict_map(self.net(arch), image)
+
+    def evaluate(
+        self,
+        arch: Arch,
+        data: str,
+        *,
+        split: str = "val",
+        limit: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Evaluation:
+        """Scores of a subnet on a named data set or a folder. Raises DataError."""
+        from supernet.data.registry import open_dataset
+        from supernet.evaluate import evaluate
+
+        if limit is not None and limit < 1:
+            raise SettingsError(
+                f"The limit is {limit}.", field="limit", value=limit, remedy="It is 1 photo or more."
+            )
+        return evaluate(self.net(arch), open_dataset(data, split=split), limit=limit, progress=progress)
+
+    def _wanted(self, request: SearchRequest) -> tuple[tuple[str, ...], tuple[Objective, ...]]:
+        """Columns that the request needs, and its objectives; every mistake in names is told here."""
+        from search.problem import Clause, make_problem
+
+        estimates, choice = self.estimates, request.choice
+        objectives = request.parsed_objectives()
+        named = [o.name for o in objectives] + [Clause.parse(text).name for text in request.constraints]
+        known = estimates.columns(choice)
+        for name in named:
+            if name not in known and estimates.is_predicted(name):
+                estimates.predictor(name, choice)
+        make_problem(
+            self.space,
+            lambda rows: estimates.evaluate(rows, known, choice),
+            objectives,
+            request.constraints,
+        )
+        return tuple(name for name in known if name in named), objectives
+
+    def _export_metadata(self, arch: Arch) -> dict[str, str]:
+        return {
+            "subnet": self.space.id_of(arch),
+            "supernet": self.id,
+            "supernet_fingerprint": self.file.fingerprint,
+        }
+
+    def _load_supernet(self) -> Supernet:
+        from supernet.checkpoint import load_supernet
+
+        return load_supernet(self.file.path)[0]
+
+    def _extract(self, arch: Arch) -> SaliencyNet:
+        from supernet.network import extract
+
+        return extract(self.supernet, arch).requires_grad_(False)
+
+
+def parse_arch(space: Space, value: Any, *, files: bool = False) -> Arch:
+    """A subnet of `space` from what a user gave.
+
+    `value` is a text (max, min, random:SEED, an id and, only where `files`, the path of a JSON file), the
+    plain data of `Arch.to_json`, a genotype, or an `Arch`. Raises InvalidArch naming the gene or the value.
+    """
+    if isinstance(value, Arch):
+        space.encode(value)
+        return value
+    if isinstance(value, str):
+        if value.strip().endswith(".json") and not files:
+            raise InvalidArch(
+                "A path is no subnet here.",
+                field="arch",
+                value=value[:80],
+                remedy="Send max, min, random:SEED, an id, or the content of the file.",
+            )
+        return space.parse_arch(value)
+    if isinstance(value, Mapping):
+        return space.arch_of_json(value)
+    if isinstance(value, (list, tuple, np.ndarray)) and all(np.ndim(entry) == 0 for entry in value):
+        return space.decode(np.asarray(value))
+    raise InvalidArch(
+        "This names no subnet.",
+        field="arch",
+        value=str(value)[:80],
+        remedy="Give max, min, random:SEED, an id, a genotype, or the description of a subnet.",
+    )
+
+
+def describe_subnet(estimates: Estimates, arch: Arch, choice: Choice = DEFAULT_CHOICE) -> dict[str, Any]:
+    """All that is known of a subnet without running it, as plain data.
+
+    Resolution is [height, width]; `conv_macs` and `macs` are the same number, for one photo; `memory_bytes` is
+    the peak of activations; `predictions` holds accuracy and latency for every device, with bounds.
+    """
+    space = estimates.space
+    row = space.encode(arch)[None]
+    (summary,) = estimates.describe(row, choice)
+    return {
+        "id": summary["id"],
+        "space": space.name,
+        "supernet": estimates.supernet,
+        "resolution": list(arch.resolution),
+        "parameters": summary["parameters"],
+        "conv_macs": summary["macs"],
+        "macs": summary["macs"],
+        "memory_bytes": summary["memory_bytes"],
+        "predictions": estimates.predictions(row),
+        "genotype": row[0].tolist(),
+        "arch": arch.to_json(),
+        "layers": [_layer_json(operation) for operation in layer_table(space, arch)],
+    }
+
+
+def describe_space(space: Space) -> dict[str, Any]:
+    """A space as plain data: its size, the choices of every gene, and the costs of its two extremes."""
+    bare = Estimates(None, space)
+    smallest, largest = bare.describe(np.stack([0 * space.sizes, space.sizes - 1]), DEFAULT_CHOICE)
+    return {
+        "name": space.name,
+        "size": space.size,
+        "fingerprint": space.fingerprint,
+        "genes": [{"name": gene.name, "choices": list(gene.choices)} for gene in space.genes],
+        "properties": [{"name": gene.name, "choices": list(gene.choices)} for gene in space.properties],
+        "smallest": smallest,
+        "largest": largest,
+    }
+
+
+def rows_of_ids(space: Space, ids: Sequence[str]) -> Rows:
+    """n ids → (n, d) genotypes. Raises InvalidArch."""
+    if not ids:
+        return np.empty((0, len(space.genes)), dtype=np.int64)
+    return np.stack([space.row_of_id(identity) for identity in ids])
+
+
+def _layer_json(operation: Any) -> dict[str, Any]:
+    values = asdict(operation)
+    values["live_bytes"] = 4 * values.pop("live")
+    return values
+
+
+class _Once(Generic[T]):
+    """A value made when first asked for, by one thread; an error is raised again at the next call."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._made: list[T] = []
+
+    def get(self) -> T:
+        """The value."""
+        with self._lock:
+            if not self._made:
+                self._made.append(self._make())
+            return self._made[0]
