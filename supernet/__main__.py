@@ -25,8 +25,8 @@ def main() -> None:
 @app.command("train")
 def train_command(
     data: Annotated[
-        list[str], typer.Option(help="Data set: a name or a folder; repeat to mix.")
-    ] = list(_DEFAULTS.data),  # noqa: B006
+        list[str] | None, typer.Option(help="Data set: a name or a folder; repeat to mix. [default: osie]")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Checkpoint to write, ….safetensors.")] = _DEFAULTS.out,
     space: Annotated[str, typer.Option(help="Search space.")] = _DEFAULTS.space,
     warm_start: Annotated[Path | None, typer.Option(help="MobileNetV2 weights to start from.")] = None,
@@ -52,7 +52,7 @@ def train_command(
     console = Console(stderr=True)
     try:
         config = TrainConfig(
-            data=tuple(data),
+            data=tuple(data or _DEFAULTS.data),
             space=space,
             out=out,
             warm_start=warm_start,

@@ -76,7 +76,8 @@ def _measured(supernet: Supernet, net: SaliencyNet) -> tuple[Tensor, Tensor]:
     present, means, variances = [], [], []
     for name, module in net.named_modules():
         if isinstance(module, nn.BatchNorm2d):
-            assert module.running_mean is not None and module.running_var is not None
+            assert module.running_mean is not None
+            assert module.running_var is not None
             start = supernet.norm_spans[name][0]
             present.append(torch.arange(start, start + module.num_features))
             means.append(module.running_mean)

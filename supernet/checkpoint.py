@@ -30,7 +30,7 @@ def save_supernet(
     tensors = {
         name: (tensor if name == "statistics" else tensor.to(dtype)).detach().cpu().contiguous()
         for name, tensor in supernet.state_dict().items()
-        if name == "statistics" or name.startswith("weights.") and not _is_unused(name)
+        if not _is_unused(name)
     }
     metadata = {
         "format": FORMAT,

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from itertools import product
+from itertools import pairwise, product
 from math import prod
 from typing import Any
 
@@ -166,7 +166,7 @@ def _sections(space: Space) -> tuple[_Section, ...]:
         before, scale = stage.name, scale * stage.stride
     sections.append(_Section(("resolution", f"{before}.width"), _last, alive))
     widths = [f"{before}.width", *reversed(alive[1:]), "mb1.width", "stem.width"]
-    for step, names in enumerate(zip(widths, widths[1:], strict=False)):
+    for step, names in enumerate(pairwise(widths)):
         sections.append(_Section(("resolution", *names), partial(_decode, step), alive[: len(alive) - step]))
     return (*sections, _Section(("resolution", "stem.width"), _head))
 

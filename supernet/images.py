@@ -7,7 +7,6 @@ is (H, W) float32 in [0, 1]. Sizes are (H, W) except where PIL speaks, which say
 from __future__ import annotations
 
 import io
-import warnings
 from functools import lru_cache
 from pathlib import Path
 
@@ -35,14 +34,10 @@ def load_image(source: Path | str | bytes, max_pixels: float = MAX_PIXELS) -> Im
     label = "the uploaded bytes" if isinstance(source, bytes) else str(source)
     stream = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
-        with warnings.catch_warnings():
-            # PIL warns at its own limit; the check below is the one that counts.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            warnings.simplefilter("ignore", UserWarning)
-            with Image.open(stream) as opened:
-                _check_size(opened.size, max_pixels, label)
-                opened.load()
-                return _to_rgb(ImageOps.exif_transpose(opened))
+        with Image.open(stream) as opened:
+            _check_size(opened.size, max_pixels, label)
+            opened.load()
+            return _to_rgb(ImageOps.exif_transpose(opened))
     except ImageError:
         raise
     except FileNotFoundError as error:
@@ -56,7 +51,9 @@ def load_image(source: Path | str | bytes, max_pixels: float = MAX_PIXELS) -> Im
             value=label,
             remedy="Use a JPEG, PNG or WebP photo.",
         ) from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, EOFError) as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large(f"{label} claims a size", max_pixels, label) from error
+    except Exception as error:  # Decoders raise whatever they stumble over in damaged files.
         raise ImageError(
             f"{label} cannot be decoded: {error}.",
             field="image",
@@ -68,12 +65,16 @@ def load_image(source: Path | str | bytes, max_pixels: float = MAX_PIXELS) -> Im
 def _check_size(size: tuple[int, int], max_pixels: float, label: str) -> None:
     width, height = size
     if width * height > max_pixels:
-        raise ImageError(
-            f"{label} is {width}x{height}, more than {int(max_pixels):,} pixels.",
-            field="image",
-            value=[width, height],
-            remedy="Make the photo smaller first.",
-        )
+        raise _too_large(f"{label} has {width}x{height} pixels, a size", max_pixels, [width, height])
+
+
+def _too_large(what: str, max_pixels: float, value: object) -> ImageError:
+    return ImageError(
+        f"{what} of more than {int(max_pixels):,} pixels.",
+        field="image",
+        value=value,
+        remedy="Make the photo smaller first.",
+    )
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

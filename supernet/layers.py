@@ -99,4 +99,5 @@ class MBConv(nn.Module):
         if self.training and self.drop_connect:
             keep = torch.rand(len(y), 1, 1, 1, device=y.device) >= self.drop_connect
             y = y * keep.to(y.dtype) / (1 - self.drop_connect)
-        return x + y
+        result: Tensor = x + y
+        return result

@@ -311,7 +311,8 @@ class Space:
                 value=text,
                 remedy=f"An id looks like {self.ids(self.sizes[None] - 1)[0]}; copy it whole.",
             )
-        return self.rows_of_indices(np.array([index], dtype=np.int64))[0]
+        row: NDArray[np.int64] = self.rows_of_indices(np.array([index], dtype=np.int64))[0]
+        return row
 
     def arch_of_json(self, content: Any) -> Arch:
         """Plain data, as `Arch.to_json` makes it, → subnet; InvalidArch names what is wrong."""

@@ -240,7 +240,7 @@ def _start(config: TrainConfig, training: Any) -> _Run:
 
 
 def _assemble(config: TrainConfig, supernet: Supernet) -> _Run:
-    supernet = supernet.to(config.device, memory_format=torch.channels_last)
+    supernet = supernet.to(config.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     groups: dict[tuple[float, float], list[Tensor]] = {}
     for name, parameter in supernet.named_parameters():
         factor = 1.0 if name.startswith("weights.decoder.") or not config.warm_start else config.encoder_rate

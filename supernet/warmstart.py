@@ -96,7 +96,7 @@ def warm_start(supernet: Supernet, source: list[SourceLayer], photos: Tensor) ->
     u, v = _stem(net.stem, stem, layers[0], layers[1], photos)
     explained = []
     for number, (stage, depth) in enumerate(zip(net.stages, SOURCE_DEPTHS, strict=True)):
-        for index, block in enumerate(stage):
+        for index, block in enumerate(stage):  # type: ignore[var-annotated, arg-type]
             if index >= depth:
                 v = _identity_block(block, v)
                 continue
@@ -110,6 +110,13 @@ def warm_start(supernet: Supernet, source: list[SourceLayer], photos: Tensor) ->
     _fit(net.last.conv, v, before, prior=last.weight[:, :, 0, 0] @ basis)
     _set_batch_norm(net.last, v, before, SHARPNESS)
     return explained
+
+
+def _running(layer: ConvBN) -> tuple[Tensor, Tensor]:
+    mean, variance = layer.bn.running_mean, layer.bn.running_var
+    assert mean is not None
+    assert variance is not None
+    return mean, variance
 
 
 def _stem(
@@ -142,7 +149,7 @@ def _block(
     out = u + out if out.shape == u.shape else out
 
     y = v
-    if expand:
+    if isinstance(block.expand, ConvBN):
         prior = expand[0].weight[order, :, 0, 0]
         _fit(block.expand.conv, v[:, : u.shape[1]], before[:, order], prior=prior)
         _set_batch_norm(block.expand, v, before[:, order], SHARPNESS)
@@ -194,7 +201,7 @@ def _principal(x: Tensor, channels: int) -> Tensor:
     """(B, c, h, w) → (c, min(c, channels)) orthonormal: the identity, or the leading principal components."""
     if x.shape[1] <= channels:
         return torch.eye(x.shape[1])
-    _, vectors = torch.linalg.eigh(torch.cov(x.transpose(0, 1).flatten(1)))
+    vectors: Tensor = torch.linalg.eigh(torch.cov(x.transpose(0, 1).flatten(1))).eigenvectors
     return vectors.flip(1)[:, :channels]
 
 
@@ -223,8 +230,9 @@ def _centred(x: Tensor, positions: int = 40_000) -> Tensor:
 def _measure(layer: ConvBN, x: Tensor) -> Tensor:
     """Set the stored statistics from the batch; the raw output of the convolution."""
     raw: Tensor = layer.conv(x)
-    layer.bn.running_mean.copy_(raw.mean((0, 2, 3)))
-    layer.bn.running_var.copy_(raw.var((0, 2, 3)))
+    mean, variance = _running(layer)
+    mean.copy_(raw.mean((0, 2, 3)))
+    variance.copy_(raw.var((0, 2, 3)))
     return raw
 
 
@@ -248,7 +256,7 @@ def _open_gate(gate: nn.Module) -> None:
     """Start a gate near 1, where its hard sigmoid still has a gradient."""
     if isinstance(gate, SqueezeExcite):
         nn.init.normal_(gate.expand.weight, std=1e-3)
-        nn.init.constant_(gate.expand.bias, 2.5)
+        gate.expand.bias.fill_(2.5)  # type: ignore[union-attr]
 
 
 def _shortcut(block: MBConv, x: Tensor) -> Tensor:
@@ -257,4 +265,5 @@ def _shortcut(block: MBConv, x: Tensor) -> Tensor:
         nn.init.zeros_(block.shortcut.weight)
     if block.stride == 2:
         x = F.avg_pool2d(x, 2)
-    return block.shortcut(x) if block.projects_shortcut else x
+    result: Tensor = block.shortcut(x) if block.projects_shortcut else x
+    return result

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from search.front import (
     Front,
+    attainment,
     compare,
     crowding_distances,
     exact_additive_front,
@@ -191,3 +192,31 @@ def test_an_empty_front_has_no_knee() -> None:
     assert empty.knee is None
     assert len(empty) == 0
     assert empty.F.shape == (0, 2)
+
+
+def test_rows_are_read_back_from_the_table(front: Front) -> None:
+    space = get_space("salnas")
+    rows = front.rows(space)
+    assert space.ids(rows) == front.table["id"].tolist()
+    with pytest.raises(InvalidConstraint, match="does not belong to space tiny"):
+        front.rows(get_space("tiny"))
+
+
+def test_attainment_counts_runs() -> None:
+    def run(*points: tuple[float, float]) -> Front:
+        table = pd.DataFrame(points, columns=["accuracy", "latency_ms"]).assign(id="x")
+        return Front(table, OBJECTIVES)
+
+    runs = [run((0.5, 10.0)), run((0.6, 10.0)), run((0.7, 10.0)), run((0.8, 10.0), (0.9, 20.0))]
+    surfaces = attainment(runs, (0, 50, 100))
+    by_percentile = {
+        p: part[["accuracy", "latency_ms"]].to_numpy() for p, part in surfaces.groupby("percentile")
+    }
+    assert by_percentile[0].tolist() == [[0.9, 20.0], [0.8, 10.0]]
+    assert by_percentile[50].tolist() == [[0.7, 10.0]]
+    assert by_percentile[100].tolist() == [[0.5, 10.0]]
+
+
+def test_attainment_of_different_objectives_is_refused(front: Front) -> None:
+    with pytest.raises(InvalidConstraint):
+        attainment([front, Front(front.table, OBJECTIVES[::-1])])
