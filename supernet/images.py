@@ -209,7 +209,8 @@ def overlay(image: Image.Image, saliency: npt.NDArray[np.floating], opacity: flo
             remedy="Choose a value such as 0.6.",
         )
     resized = Image.fromarray(stretch(saliency)).resize(image.size, Image.Resampling.BILINEAR)
-    weight = opacity * np.asarray(resized, dtype=np.float32)[..., None]
+    # The square root, since colour and cover both fade: else half as salient would look a quarter.
+    weight = opacity * np.sqrt(np.asarray(resized, dtype=np.float32).clip(0, 1))[..., None]
     photo = np.asarray(image.convert("RGB"), dtype=np.float32)
     colours = np.asarray(heat(np.asarray(resized)), dtype=np.float32)
     return Image.fromarray(np.rint(photo * (1 - weight) + colours * weight).astype(np.uint8))
