@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from search.problem import Clause, FloatArray, IntArray, Objective, SearchSpace, choice_text
 from supernet.errors import InfeasibleBudget, InvalidConstraint
 
+_MOST_ATTAINED = 3
+
 
 def pareto_ranks(F: FloatArray) -> IntArray:
     """(n, m) → (n,) ranks, 0 for nondominated points; equal points share a rank."""
@@ -113,6 +115,24 @@ class Front:
         """Id of the knee, None where the front is empty."""
         return str(self.table["id"].iloc[knee_index(self.F)]) if len(self) else None
 
+    def rows(self, space: SearchSpace) -> IntArray:
+        """(n, d) genotypes in the order of the table, read from the columns of the genes.
+
+        Raises InvalidConstraint where the front is of another space.
+        """
+        rows = np.empty((len(self.table), len(space.genes)), dtype=np.int64)
+        for g, gene in enumerate(space.genes):
+            index = {_table_value(choice): i for i, choice in enumerate(gene.choices)}
+            try:
+                rows[:, g] = [index[value] for value in self.table[gene.name].tolist()]
+            except KeyError as error:
+                raise InvalidConstraint(
+                    f"The front does not belong to space {space.name}: {gene.name} has no {error}.",
+                    field="front",
+                    value=gene.name,
+                ) from error
+        return rows
+
     def within(self, constraints: Sequence[str]) -> Front:
         """The subnets that satisfy bounds such as `latency_ms<=30`, the knee marked anew.
 
@@ -174,7 +194,7 @@ def front_table(
     """Rows (n, d) and their columns (n,) → a front sorted by its second objective, then by the others."""
     table: dict[str, Any] = {"id": (ids or space.ids)(rows)}
     for g, gene in enumerate(space.genes):
-        values = [choice_text(c) if isinstance(c, tuple) else c for c in gene.choices]
+        values = [_table_value(choice) for choice in gene.choices]
         table[gene.name] = [values[index] for index in rows[:, g].tolist()]
     table.update({name: np.asarray(column) for name, column in columns.items()})
     order = [objectives[1], objectives[0], *objectives[2:]]
@@ -183,6 +203,31 @@ def front_table(
     )
     frame = frame.reset_index(drop=True)
     return Front(_with_knee(frame, Front(frame, objectives)), objectives)
+
+
+def attainment(fronts: Sequence[Front], percentiles: Sequence[float] = (25, 50, 75)) -> pd.DataFrame:
+    """Empirical attainment surfaces of several runs over the same two or three objectives.
+
+    Each point of the surface of a percentile is attained (equalled or dominated) by that share of the runs; 0 is
+    attained by at least one. Columns: the objectives, in their own units, and `percentile`. Grunert da Fonseca
+    et al. 2001.
+    """
+    objectives = fronts[0].objectives
+    if any(front.objectives != objectives for front in fronts) or len(objectives) > _MOST_ATTAINED:
+        raise InvalidConstraint(
+            "Attainment needs fronts over the same two or three objectives.",
+            field="objectives",
+            value=[o.name for o in objectives],
+        )
+    points = np.vstack([front.F for front in fronts])
+    sets = np.repeat(np.arange(1, len(fronts) + 1), [len(front) for front in fronts])
+    surfaces = moocore.eaf(points, sets, percentiles=sorted(percentiles))
+    columns = {o.name: o.sign * surfaces[:, j] for j, o in enumerate(objectives)}
+    return pd.DataFrame({**columns, "percentile": surfaces[:, -1]})
+
+
+def _table_value(choice: Any) -> Any:
+    return choice_text(choice) if isinstance(choice, tuple) else choice
 
 
 def _with_knee(table: pd.DataFrame, front: Front) -> pd.DataFrame:
