@@ -1,0 +1,240 @@
+"""From a supernet to its predictors, as commands: measure accuracy, measure latency, fit both."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table as Display
+
+from predictors.accuracy import AccuracyPredictors, fit_accuracy
+from predictors.collect import LastPhotos, collect_accuracy, collect_latency
+from predictors.collect import Progress as Callback
+from predictors.devices import predictor_path, table_path
+from predictors.latency import LatencyPredictor, fit_latency
+from predictors.ranking import Quality
+from predictors.sampling import covering_rows
+from predictors.tables import read_table
+from predictors.timing import TimingPlan
+from supernet.checkpoint import file_fingerprint, load_supernet
+from supernet.data.registry import open_dataset
+from supernet.errors import SalnasError
+from supernet.evaluate import build_evaluation_set
+from supernet.metrics import METRICS
+from supernet.network import Supernet
+from supernet.space import Space
+
+ROOT = Path(__file__).resolve().parents[1]
+ACCURACY_TABLE = "accuracy.parquet"
+ACCURACY_PREDICTOR = "accuracy.safetensors"
+
+app = typer.Typer(help="Measure the subnets of a supernet and fit its predictors.", add_completion=False)
+console = Console()
+
+
+@dataclass(frozen=True)
+class Job:
+    """A supernet file, where its tables and predictors go, and the seed of the subnets that are drawn."""
+
+    supernet: Path
+    results: Path
+    seed: int
+
+    @property
+    def folder(self) -> Path:
+        return self.results / "predictors" / self.supernet.stem
+
+    def load(self) -> Supernet:
+        return load_supernet(self.supernet)[0]
+
+
+SupernetOption = Annotated[Path | None, typer.Option(help="The supernet's .safetensors file.")]
+ResultsOption = Annotated[
+    Path, typer.Option(envvar="SALNAS_RESULTS", help="Folder of supernets/, predictors/.")
+]
+SeedOption = Annotated[int, typer.Option(help="Seed of the subnets that are drawn.")]
+SubnetsOption = Annotated[int, typer.Option(min=2, help="Subnets to evaluate.")]
+TimedOption = Annotated[int, typer.Option(min=2, help="Subnets to time.")]
+PhotosOption = Annotated[int, typer.Option(min=1, help="Photos at the end of the training split.")]
+DataOption = Annotated[str, typer.Option(help="Data set, by name or folder.")]
+ThreadsOption = Annotated[list[int], typer.Option(help="Threads of onnxruntime; repeat for several devices.")]
+RoundsOption = Annotated[int, typer.Option(min=3, help="Inferences of each subnet.")]
+
+RESULTS = ROOT / "results"
+
+
+@app.callback(invoke_without_command=True)
+def everything(context: typer.Context) -> None:
+    """Without a command: measure accuracy and latency with the defaults, then fit."""
+    if context.invoked_subcommand is None:
+        results = Path(os.environ.get("SALNAS_RESULTS", RESULTS))
+        job = _job(None, results, 0)
+        measure_accuracy(job, subnets=300, photos=80, data="osie")
+        measure_latency(job, subnets=200, threads=[1, 2], rounds=15)
+        fit_all(job)
+
+
+@app.command()
+def accuracy(
+    supernet: SupernetOption = None,
+    results: ResultsOption = RESULTS,
+    subnets: SubnetsOption = 300,
+    photos: PhotosOption = 80,
+    data: DataOption = "osie",
+    seed: SeedOption = 0,
+) -> None:
+    """Evaluate subnets on photos that were held out of training."""
+    measure_accuracy(_job(supernet, results, seed), subnets=subnets, photos=photos, data=data)
+
+
+@app.command()
+def latency(
+    supernet: SupernetOption = None,
+    results: ResultsOption = RESULTS,
+    subnets: TimedOption = 200,
+    threads: ThreadsOption = [1, 2],  # noqa: B006
+    rounds: RoundsOption = 15,
+    seed: SeedOption = 0,
+) -> None:
+    """Export subnets to ONNX and time them on this machine."""
+    measure_latency(_job(supernet, results, seed), subnets=subnets, threads=threads, rounds=rounds)
+
+
+@app.command()
+def fit(supernet: SupernetOption = None, results: ResultsOption = RESULTS, seed: SeedOption = 0) -> None:
+    """Fit predictors to the tables there are and show their held-out rank correlations."""
+    fit_all(_job(supernet, results, seed))
+
+
+def measure_accuracy(job: Job, *, subnets: int, photos: int, data: str) -> None:
+    """Add evaluated subnets to the accuracy table."""
+    supernet = job.load()
+    chosen = LastPhotos(open_dataset(data, split="train"), photos)
+    evaluation = build_evaluation_set(chosen, resolutions=supernet.space.resolutions)
+    identity = {
+        "supernet_fingerprint": file_fingerprint(job.supernet),
+        "data": f"{chosen.name} ({chosen.split}), last {photos} photos",
+        "photos_fingerprint": chosen.fingerprint(),
+    }
+    rows = covering_rows(supernet.space, np.random.default_rng(job.seed), subnets)
+    with _progress("Evaluating subnets") as step:
+        path = job.folder / ACCURACY_TABLE
+        collect_accuracy(supernet, rows, evaluation, path, identity, command=_command(), progress=step)
+
+
+def measure_latency(job: Job, *, subnets: int, threads: list[int], rounds: int) -> None:
+    """Add timed subnets to the latency table of each device."""
+    from predictors.runtimes import describe_machine, onnx_runtime
+
+    supernet = job.load()
+    rng = np.random.default_rng(job.seed)
+    rows = covering_rows(supernet.space, rng, subnets)
+    for number in threads:
+        device = cpu_device(number)
+        about = {**describe_machine(), "runtime": "onnxruntime", "threads": number}
+        plan = TimingPlan(rounds=rounds)
+        with _progress(f"Timing subnets on {device}") as step:
+            collect_latency(
+                supernet.space,
+                rows,
+                onnx_runtime(supernet, number),
+                table_path(job.folder, device),
+                {"device": about},
+                rng,
+                plan=plan,
+                command=_command(),
+                progress=step,
+            )
+
+
+def fit_all(job: Job) -> None:
+    """Fit and save a predictor for every table in the folder of the supernet, and show how good each is."""
+    space = job.load().space
+    shown = []
+    path = job.folder / ACCURACY_TABLE
+    if path.is_file():
+        predictors = fit_accuracy_table(path, space, job.seed)
+        predictors.save(job.folder / ACCURACY_PREDICTOR, supernet=file_fingerprint(job.supernet))
+        shown += [(name, p.quality, f"± {p.radius:.4f}") for name, p in predictors.by_metric.items()]
+    for table in sorted(job.folder.glob("latency-*.parquet")):
+        device = table.stem.removeprefix("latency-")
+        fitted = fit_latency_table(table, space, job.seed)
+        fitted.save(predictor_path(job.folder, device))
+        shown.append((f"latency_ms@{device}", fitted.quality, f"± {100 * np.expm1(fitted.radius):.1f} %"))
+    if not shown:
+        raise typer.BadParameter(f"There is no table in {job.folder}; measure accuracy or latency first.")
+    console.print(quality_table(shown))
+
+
+def fit_accuracy_table(path: Path, space: Space, seed: int) -> AccuracyPredictors:
+    """Predictors of every metric that the table holds for all its subnets."""
+    table = read_table(path)
+    scores = {name: table.column(name) for name in METRICS}
+    usable = {name: column for name, column in scores.items() if np.isfinite(column).all()}
+    provenance = {**table.identity, "history": list(table.history)}
+    return fit_accuracy(space, table.rows(space), usable, np.random.default_rng(seed), provenance=provenance)
+
+
+def fit_latency_table(path: Path, space: Space, seed: int) -> LatencyPredictor:
+    """The predictor of a device from its table."""
+    table = read_table(path)
+    provenance = {**table.identity, "history": list(table.history)}
+    rng = np.random.default_rng(seed)
+    return fit_latency(space, table.rows(space), table.column("latency_ms"), rng, provenance=provenance)
+
+
+def cpu_device(threads: int) -> str:
+    """The name of this machine's CPU with so many threads."""
+    return f"cpu-{threads}-thread{'s' if threads > 1 else ''}"
+
+
+def quality_table(lines: list[tuple[str, Quality, str]]) -> Display:
+    """Held-out quality of predictors for the terminal: Kendall τ, Spearman ρ, errors, 90 % intervals."""
+    display = Display(title="Held-out quality (cross-validation)")
+    for heading in ("target", "subnets", "τ", "ρ", "mean error", "≤ 5 %", "≤ 10 %", "interval"):
+        display.add_column(heading, justify="left" if heading == "target" else "right", no_wrap=True)
+    for name, q, interval in lines:
+        figures = (f"{q.kendall:.3f}", f"{q.spearman:.3f}", f"{q.mae:.3g}")
+        display.add_row(name, str(q.n), *figures, f"{q.within_5:.0%}", f"{q.within_10:.0%}", interval)
+    return display
+
+
+def main() -> None:
+    """Run the commands; errors that a user can mend end in one line."""
+    try:
+        app(prog_name="python -m predictors.collect")
+    except SalnasError as error:
+        Console(stderr=True).print(f"[red]{error}[/red]")
+        sys.exit(1)
+
+
+def _job(supernet: Path | None, results: Path, seed: int) -> Job:
+    return Job(supernet or results / "supernets" / "salnas-osie.safetensors", results, seed)
+
+
+def _command() -> str:
+    """What was typed, with files by their names: a table says how it was made, not on whose disk."""
+    words = [Path(word).name if word.startswith(("/", "~")) else word for word in sys.argv[1:]]
+    return shlex.join(["python", "-m", "predictors.collect", *words])
+
+
+@contextmanager
+def _progress(label: str) -> Iterator[Callback]:
+    columns: tuple[Any, ...] = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+if __name__ == "__main__":
+    main()

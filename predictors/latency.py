@@ -1,0 +1,168 @@
+"""Latency of subnets on one device: the work of their operations, timed, and a learned correction.
+
+A subnet's latency is modelled as Σ over sections and kinds of operations (macs, numbers moved, weights read,
+operations started) of a time that is never negative, times the exponential of a small correction that depends on
+genes and pairs of genes. The first part carries the physics and is good after few measurements; the second learns
+what a device does differently. Intervals are relative and conformal.
+
+Notation: g kinds of operations (`predictors.features.GROUPS`); rows (n, d); latencies in milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.optimize import nnls
+
+from predictors.estimate import Estimate, FloatArray, conformal_radius, relative_estimate
+from predictors.features import GROUPS, WORK_COLUMNS, Section, batches, columns, sections, work_of_rows
+from predictors.pairs import PairModel, fit_pairs
+from predictors.ranking import FOLDS, Quality, out_of_fold, quality
+from predictors.store import array, load_model, save_model
+from supernet.errors import PredictorError
+from supernet.space import Rows, Space
+
+KIND = "latency"
+_BATCH = 16384
+
+
+@dataclass(frozen=True, eq=False)
+class TimedSection:
+    """Milliseconds (combinations, g) that a section takes, for every combination of its genes."""
+
+    genes: tuple[int, ...]
+    counts: tuple[int, ...]
+    ms: FloatArray
+
+    def entries(self, rows: Rows) -> Any:
+        """(n, d) genotypes → (n,) lines of `ms`."""
+        return Section("", self.genes, self.counts, self.ms).entries(rows)
+
+
+@dataclass(frozen=True, eq=False)
+class LatencyModel:
+    """Time per section and a correction of its logarithm."""
+
+    timed: tuple[TimedSection, ...]
+    correction: PairModel
+
+    def __call__(self, rows: Rows) -> FloatArray:
+        """(n, d) genotypes → (n,) milliseconds."""
+        tables = [section.ms.sum(axis=1) for section in self.timed]
+        total = np.zeros(len(rows))
+        for piece in batches(len(rows), _BATCH):
+            for section, table in zip(self.timed, tables, strict=True):
+                total[piece] += table[section.entries(rows[piece])]
+        return total * np.exp(self.correction(rows))
+
+    def by_group(self, rows: Rows) -> FloatArray:
+        """(n, d) genotypes → (n, g) milliseconds of each kind of operation, before the correction."""
+        total = np.zeros((len(rows), len(GROUPS)))
+        for section in self.timed:
+            total += section.ms[section.entries(rows)]
+        return total
+
+
+@dataclass(frozen=True, eq=False)
+class LatencyPredictor:
+    """Latency of the subnets of a space on one device; intervals are mean · exp(±radius).
+
+    `quality` is of predictions for subnets in held-out folds.
+    """
+
+    space: Space
+    model: LatencyModel
+    radius: float
+    quality: Quality
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def predict(self, rows: Rows) -> Estimate:
+        """(n, d) genotypes → milliseconds."""
+        return relative_estimate(self.model(rows), self.radius)
+
+    def save(self, path: Path | str) -> None:
+        """Write the predictor; it depends on the space and on no weights."""
+        timed, correction = self.model.timed, self.model.correction
+        arrays = {f"section.{i}": section.ms for i, section in enumerate(timed)}
+        meta = {
+            "sections": [{"genes": s.genes, "counts": s.counts} for s in timed],
+            "groups": GROUPS,
+            "constant": correction.constant,
+            "radius": self.radius,
+            "quality": self.quality.to_json(),
+            "provenance": dict(self.provenance),
+        }
+        save_model(path, KIND, self.space, arrays | {"correction": correction.weights}, meta)
+
+
+def load_latency(path: Path | str, space: Space) -> LatencyPredictor:
+    """Read a predictor; PredictorError where it is damaged or of another space."""
+    arrays, meta = load_model(path, KIND, space)
+    timed = []
+    for i, entry in enumerate(meta["sections"]):
+        counts = tuple(int(k) for k in entry["counts"])
+        ms = array(path, arrays, f"section.{i}", (int(np.prod(counts)), len(meta["groups"])))
+        timed.append(TimedSection(tuple(int(g) for g in entry["genes"]), counts, ms))
+    width = len(columns(space.sizes).gene)
+    weights = array(path, arrays, "correction", (width, width))
+    model = LatencyModel(tuple(timed), PairModel(space.sizes, float(meta["constant"]), weights))
+    return LatencyPredictor(
+        space, model, float(meta["radius"]), Quality(**meta["quality"]), meta["provenance"]
+    )
+
+
+def fit_latency(
+    space: Space,
+    rows: Rows,
+    latency_ms: FloatArray,
+    rng: np.random.Generator,
+    *,
+    folds: int = FOLDS,
+    provenance: Mapping[str, Any] | None = None,
+) -> LatencyPredictor:
+    """Fit to measured latencies (n,) of the subnets `rows` (n, d).
+
+    Raises PredictorError for latencies that are not positive numbers, and where there are too few of them.
+    """
+    if not (np.isfinite(latency_ms).all() and (latency_ms > 0).all()):
+        raise PredictorError(
+            "Latencies are positive numbers.",
+            field="latency_ms",
+            value=float(latency_ms[~(latency_ms > 0)][0]) if (~(latency_ms > 0)).any() else "infinite",
+            remedy="Remove the lines that hold none.",
+        )
+    held_out = out_of_fold(
+        lambda seen, values: fit_latency_model(space, seen, values), rows, latency_ms, rng=rng, folds=folds
+    )
+    radius = conformal_radius(np.log(latency_ms / held_out))
+    model = fit_latency_model(space, rows, latency_ms)
+    return LatencyPredictor(space, model, radius, quality(latency_ms, held_out), dict(provenance or {}))
+
+
+def fit_latency_model(space: Space, rows: Rows, latency_ms: FloatArray) -> LatencyModel:
+    """Times of operations by non-negative least squares on relative errors, then the correction by ridge."""
+    work = work_of_rows(space, rows)
+    scale = np.where(work.max(axis=0) > 0, work.max(axis=0), 1.0)
+    times, _ = nnls(work / scale / latency_ms[:, None], np.ones(len(rows)), maxiter=50 * work.shape[1])
+    times = times / scale
+    base = work @ times
+    if not (base > 0).all():
+        raise PredictorError(
+            "The latencies do not depend on the work of the subnets.",
+            field="latency_ms",
+            value=float(latency_ms.min()),
+            remedy="Check that each latency stands beside the right id.",
+        )
+    (correction, _), *_ = fit_pairs(space.sizes, rows, np.log(latency_ms / base)[:, None])
+    return LatencyModel(tuple(_timed(section, times) for section in sections(space)), correction)
+
+
+def _timed(section: Section, times: FloatArray) -> TimedSection:
+    per_column = section.work * times
+    group = np.array([GROUPS.index(name) for name, _ in WORK_COLUMNS])
+    ms = np.stack([per_column[:, group == g].sum(axis=1) for g in range(len(GROUPS))], axis=1)
+    return TimedSection(section.genes, section.counts, ms)
