@@ -9,10 +9,13 @@ Writes search.json, search.csv, search.md and PNG plots to results/benchmarks/.
 from __future__ import annotations
 
 import argparse
+import cProfile
 import json
 import os
 import platform
+import pstats
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,12 +48,14 @@ from benchmarks.search_rivals import (  # noqa: E402
     pymoo_with_our_operators,
     random_search,
 )
-from search.engine import Settings  # noqa: E402
+from search.engine import Settings, evolve  # noqa: E402
 from search.front import hypervolume  # noqa: E402
 from search.problem import Problem, make_problem  # noqa: E402
 from search.record import versions  # noqa: E402
 from search.run import Stop, search  # noqa: E402
 from search.synthetic import AdditiveSpace, additive_space  # noqa: E402
+from service.workbench import DEFAULT_CHOICE, Workbench  # noqa: E402
+from supernet.errors import SalnasError  # noqa: E402
 from supernet.files import atomic_path, write_atomic  # noqa: E402
 
 OUR_NAME = "SalNAS"
@@ -58,6 +63,19 @@ MOMENTS = (0.03, 0.1, 0.3, 1.0)
 COUNTS = (1_000, 10_000, 100_000)
 BUDGETS = (0.2, 0.4, 0.6)
 GOOD = 0.995
+LONG_RUNS, LONG_RUN = 10, 1_000_000
+PARTS = {
+    "values": "evaluating the objectives",
+    "_parents": "choosing parents",
+    "crossover": "crossover",
+    "mutate": "mutation",
+    "mutate_once": "mutation",
+    "hashes": "removing duplicates",
+    "new_rows": "removing duplicates",
+    "constrained_ranks": "non-dominated sorting",
+    "crowding_distances": "crowding distances",
+    "added": "archive",
+}
 
 METHODS: dict[str, Method] = {
     OUR_NAME: ours(),
@@ -80,10 +98,9 @@ COLOURS = dict(
 
 @dataclass(frozen=True)
 class Case:
-    """A problem and the hypervolume of its exact front."""
+    """A problem and the hypervolume of its exact front, or of the best front known."""
 
     name: str
-    space: AdditiveSpace
     problem: Problem
     exact: float
 
@@ -94,7 +111,47 @@ def additive_case(genes: int, objectives: int, levels: int | None, seed: int = 1
     problem = make_problem(space, space, space.names)
     F, _ = space.exact_front()
     name = f"{genes} genes, {objectives} objectives"
-    return Case(name, space, problem, hypervolume(F, problem.reference, problem.scale))
+    return Case(name, problem, hypervolume(F, problem.reference, problem.scale))
+
+
+def shipped_case() -> Case | None:
+    """The predictors of the shipped supernet, against the best of ten long runs; None before there are any."""
+    try:
+        estimates = Workbench.open(ROOT / "results").estimates
+    except SalnasError:
+        return None
+    names = ("accuracy", "latency_ms")
+    if not set(names) <= set(estimates.columns(DEFAULT_CHOICE)):
+        return None
+    problem = make_problem(
+        estimates.space, lambda rows: estimates.evaluate(rows, names, DEFAULT_CHOICE), names
+    )
+    best = 0.0
+    for seed in range(LONG_RUNS):
+        for generation in evolve(problem, seed=seed):
+            if generation.evaluations >= LONG_RUN:
+                break
+        best = max(best, generation.hypervolume)
+    return Case("shipped predictors", problem, best)
+
+
+def profile_engine(case: Case, seconds: float = 1.0) -> pd.DataFrame:
+    """Share of the time of a search that each part of the engine takes."""
+    profile = cProfile.Profile()
+    start = time.perf_counter()
+    profile.enable()
+    for _ in evolve(case.problem):
+        if time.perf_counter() - start >= seconds:
+            break
+    profile.disable()
+    spent = dict.fromkeys(PARTS.values(), 0.0)
+    total = 0.0
+    for (_, _, function), (_, _, own, cumulative, _) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
+        total += own
+        if function in PARTS:
+            spent[PARTS[function]] += cumulative
+    spent["the rest"] = total - sum(spent.values())
+    return pd.DataFrame({"part": list(spent), "share": [f"{part / total:.0%}" for part in spent.values()]})
 
 
 def compare_methods(case: Case, seeds: int, seconds: float, console: Console) -> list[dict[str, Any]]:
@@ -151,17 +208,18 @@ def summarise(lines: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
-def budget_queries(case: Case, seeds: int, console: Console) -> pd.DataFrame:
+def budget_queries(space: AdditiveSpace, seeds: int, console: Console) -> pd.DataFrame:
     """The best subnet under a budget: our search under a constraint against the evolution finder."""
-    F, _ = case.space.exact_front()
+    F, _ = space.exact_front()
+    problem = make_problem(space, space)
     lines = []
     for share in BUDGETS:
         budget = float(np.quantile(F[:, 1], share))
         best = -F[F[:, 1] <= budget, 0].min()
         for seed in range(seeds):
             result = search(
-                case.space,
-                case.space,
+                space,
+                space,
                 constraints=[f"latency_ms<={budget}"],
                 seed=seed,
                 stop=Stop(seconds=0.5),
@@ -175,7 +233,7 @@ def budget_queries(case: Case, seeds: int, console: Console) -> pd.DataFrame:
                     "subnets": len(result.front),
                 }
             )
-            meter = Meter(case.problem, seconds=600.0)
+            meter = Meter(problem, seconds=600.0)
             row = find_under_budget(meter, budget, np.random.default_rng(seed))
             assert row is not None
             lines.append(
@@ -183,7 +241,7 @@ def budget_queries(case: Case, seeds: int, console: Console) -> pd.DataFrame:
                     "budget": share,
                     "method": "evolution finder",
                     "seconds": meter.elapsed,
-                    "accuracy, share of the best": case.space(row[None])["accuracy"][0] / best,
+                    "accuracy, share of the best": space(row[None])["accuracy"][0] / best,
                     "subnets": 1,
                 }
             )
@@ -378,18 +436,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     about = about_this_run(arguments)
 
     cases = [additive_case(27, 2, None), additive_case(45, 2, None), additive_case(27, 3, 30)]
+    if shipped := shipped_case():
+        cases.append(shipped)
     compared = []
     for case in cases:
         compared += compare_methods(case, arguments.seeds, arguments.seconds, errors)
     lines = pd.DataFrame(compared)
     summary = summarise(lines)
-    queries = budget_queries(cases[0], min(3, arguments.seeds), errors)
+    queries = budget_queries(additive_space(27, 2, 1), min(3, arguments.seeds), errors)
     grown = growth(min(3, arguments.seeds), min(1.0, arguments.seconds), errors)
     growing = grown.groupby(["grows", "value"], sort=False).median().drop(columns="seed").reset_index()
 
     print_table(console, "HV = share of the exact hypervolume, medians over seeds", summary)
     print_table(console, "One query: the most accurate subnet under a latency budget", queries)
     print_table(console, "Growth of our engine", growing)
+    parts = profile_engine(cases[-1])
+    print_table(console, f"Where the time of a search goes: {cases[-1].name}", parts)
 
     out: Path = arguments.out
     with atomic_path(out / "search.csv") as temporary:
@@ -399,9 +461,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         "summary": json.loads(summary.to_json(orient="records")),
         "budget_queries": json.loads(queries.to_json(orient="records")),
         "growth": json.loads(growing.to_json(orient="records")),
+        "profile": json.loads(parts.to_json(orient="records")),
     }
     write_atomic(out / "search.json", json.dumps(content, indent=1) + "\n")
-    write_atomic(out / "search.md", report(about, summary, queries, growing))
+    write_atomic(out / "search.md", report(about, summary, queries, growing, parts))
     plot_comparison(lines, out / "search-hypervolume.png")
     plot_growth(grown, out / "search-growth.png")
 
@@ -412,11 +475,12 @@ def report(about: dict[str, Any], *tables: pd.DataFrame) -> str:
         "Methods, medians over seeds. HV: share of the exact hypervolume, at times and at evaluations.",
         "One query: the most accurate subnet under a latency budget (a quantile of the exact front).",
         "Growth of our engine.",
+        "Where the time of a search goes (under a profiler; the last case).",
     )
     head = (
         "# The search engine against others\n\n"
         f"`{about['command']}` on {about['cores']} cores of {about['processor']}, load before the start "
-        f"{about['load_before']:.1f}. Additive problems, so that dynamic programming gives the exact front. "
+        f"{about['load_before']:.1f}. The front of an additive problem is known exactly. "
         "Every method runs on one thread; they take turns seed by seed.\n\n"
         "![Hypervolume over time and evaluations](search-hypervolume.png)\n\n"
         "![Growth](search-growth.png)\n"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from search.front import Front
-from search.problem import Objective
+from search.problem import OBJECTIVES, Objective
 from supernet.errors import SettingsError
 from supernet.files import atomic_path, write_atomic
 
@@ -145,14 +145,17 @@ def _mark_knee(axes: Axes, front: Front) -> None:
     x, y = (float(column[at]) for column in _points(front))
     axes.scatter([x], [y], s=150, facecolors="none", edgecolors=_INK, linewidths=1.8, zorder=4)
     down = front.objectives[0].direction == "max"
+    # Beside the knee of a curve there is room; a cloud of three objectives leaves it in the far corner only.
+    near = len(front.objectives) == OBJECTIVES[0]
+    place, frame = ((26, -34 if down else 34), "offset points") if near else ((0.55, 0.05), "axes fraction")
     axes.annotate(
         f"knee {front.knee}\n{y:.4g} at {x:.4g}",
         (x, y),
-        (0.55, 0.05 if down else 0.95),
-        textcoords="axes fraction",
+        place,
+        textcoords=frame,
         fontsize=10.5,
         color=_INK,
-        va="bottom" if down else "top",
+        va="top" if near and down else "bottom",
         bbox={"facecolor": "white", "edgecolor": "none", "pad": 2.0},
         zorder=5,
         arrowprops={"arrowstyle": "-", "color": _INK, "linewidth": 1.0, "shrinkB": 7},
