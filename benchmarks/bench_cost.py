@@ -48,6 +48,7 @@ def fvcore_run() -> Callable[[], object]:
 
 
 def main() -> None:
+    """Measure and publish."""
     space = get_space("salnas")
     rows = space.sample(np.random.default_rng(0), ROWS)
     arch = space.largest()

@@ -32,6 +32,7 @@ def step_seconds(supernet: Supernet, archs: list[Arch], photos: torch.Tensor) ->
 
 
 def main() -> None:
+    """Measure and publish."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())

@@ -34,6 +34,9 @@ def train_command(
     full_resolution_epochs: Annotated[
         int, typer.Option(help="Last epochs, in which each subnet sees its own resolution.")
     ] = _DEFAULTS.full_resolution_epochs,
+    frozen_epochs: Annotated[
+        int, typer.Option(help="Last epochs, under the batch-norm statistics that are shipped.")
+    ] = _DEFAULTS.frozen_epochs,
     batch_size: Annotated[int, typer.Option(help="Photos a step.")] = _DEFAULTS.batch_size,
     random_subnets: Annotated[
         int, typer.Option(help="Random subnets a step, besides largest and smallest.")
@@ -58,6 +61,7 @@ def train_command(
             warm_start=warm_start,
             epochs=epochs,
             full_resolution_epochs=full_resolution_epochs,
+            frozen_epochs=frozen_epochs,
             batch_size=batch_size,
             random_subnets=random_subnets,
             learning_rate=learning_rate,

@@ -46,7 +46,7 @@ def fit_statistics(
     photos: Sequence[Tensor],
     rows: Rows,
     *,
-    ridge: float = 1.0,
+    ridge: float = 0.3,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Fit `supernet.statistics`, in place, to the measured statistics of the subnets `rows` (n, d).

@@ -51,6 +51,8 @@ class TrainConfig:
     full_resolution_epochs: the last epochs, in which every subnet sees photos of its own resolution; before
         them all see the smallest one, which costs less than half.
     encoder_rate: learning rate of the encoder relative to the decoder, which starts from random weights.
+    frozen_epochs: the last epochs, in which batch norms use the statistics that are fitted before them and
+        shipped: the weights learn to live with what a linear function of the genes cannot foresee.
     held_out: photos at the end of the training split that select instead of train.
     statistics_subnets, statistics_photos: what batch-norm statistics are fitted on at the end.
     """
@@ -60,14 +62,15 @@ class TrainConfig:
     out: Path = Path("results/supernets/salnas-osie.safetensors")
     warm_start: Path | None = None
     epochs: int = 20
-    full_resolution_epochs: int = 4
+    full_resolution_epochs: int = 5
+    frozen_epochs: int = 2
     batch_size: int = 16
     random_subnets: int = 2
     learning_rate: float = 0.05
     encoder_rate: float = 0.3
     weight_decay: float = 1e-5
     held_out: int = 80
-    statistics_subnets: int = 120
+    statistics_subnets: int = 96
     statistics_photos: int = 32
     seed: int = 0
     threads: int = field(default_factory=torch.get_num_threads)
@@ -84,6 +87,7 @@ class TrainConfig:
         limits = {
             "epochs": 1,
             "full_resolution_epochs": 0,
+            "frozen_epochs": 0,
             "batch_size": 2,
             "random_subnets": 0,
             "held_out": 1,
@@ -113,7 +117,8 @@ class TrainConfig:
 class EpochReport:
     """What one epoch did: mean training loss, and held-out scores of the smallest and the largest subnet.
 
-    Held-out scores use batch statistics and the smallest resolution before the full-resolution epochs.
+    Held-out scores use batch statistics before the frozen epochs and the smallest resolution before the
+    full-resolution epochs.
     """
 
     epoch: int
@@ -153,18 +158,13 @@ def train(config: TrainConfig, *, progress: Progress = lambda *_: None, resume: 
     run = _load_state(config) if resume and _state_path(config).exists() else _start(config, training)
     steps = len(training) // config.batch_size
     for epoch in range(len(run.history), config.epochs):
+        if epoch == config.epochs - config.frozen_epochs:
+            _fit_statistics(config, run, training, progress)
         report = _epoch(config, run, training, held_out, epoch, steps, progress)
         run.history.append(report)
         _save_state(config, run)
-    photos = _plain_photos(training, config.statistics_photos, config)
-    rng = np.random.default_rng(config.seed)
-    rows = np.vstack(
-        [run.supernet.space.sample(rng, config.statistics_subnets), 0 * run.supernet.space.sizes[None]]
-    )
-    rows = np.vstack([rows, run.supernet.space.sizes[None] - 1])
-    fit_statistics(
-        run.supernet, photos, rows, progress=lambda done, total: progress("statistics", done, total)
-    )
+    if not config.frozen_epochs:
+        _fit_statistics(config, run, training, progress)
     save_supernet(config.out, run.supernet, provenance(config, run.history, training, time.time() - started))
     return config.out
 
@@ -173,7 +173,7 @@ def load_training_data(config: TrainConfig) -> tuple[Any, TrainingCache]:
     """The source of training batches, and the held-out end of the first set's training split."""
     space = get_space(config.space)
     image_size = max(space.resolutions)
-    map_size = (image_size[0] // 3, image_size[1] // 3)
+    map_size = (image_size[0] // 3, image_size[1] // 3)  # divides both published resolutions
     caches = [build_cache(open_dataset(name, split="train"), image_size, map_size) for name in config.data]
     first = caches[0]
     kept = len(first) - config.held_out
@@ -223,7 +223,16 @@ def command_of(config: TrainConfig) -> str:
     """The command line that trains with `config`."""
     words = ["salnas train", *(f"--data {name}" for name in config.data)]
     defaults = TrainConfig()
-    for name in ("space", "epochs", "full_resolution_epochs", "batch_size", "random_subnets", "seed"):
+    for name in (
+        "space",
+        "epochs",
+        "full_resolution_epochs",
+        "frozen_epochs",
+        "batch_size",
+        "random_subnets",
+        "statistics_subnets",
+        "seed",
+    ):
         if getattr(config, name) != getattr(defaults, name):
             words.append(f"--{name.replace('_', '-')} {getattr(config, name)}")
     if config.warm_start:
@@ -266,6 +275,18 @@ def _plain_photos(training: Any, count: int, config: TrainConfig) -> list[Tensor
     return [resize_photos(photos, smallest) for photos in found]
 
 
+def _fit_statistics(config: TrainConfig, run: _Run, training: Any, progress: Progress) -> None:
+    """Fit the statistics to random subnets, the smallest and the largest; a fourth at their own resolution."""
+    space = run.supernet.space
+    rows = space.sample(np.random.default_rng(config.seed), config.statistics_subnets)
+    rows[np.arange(len(rows)) % 4 > 0, 0] = 0
+    rows = np.vstack([rows, 0 * space.sizes, space.sizes - 1])
+    photos = _plain_photos(training, config.statistics_photos, config)
+    fit_statistics(
+        run.supernet, photos, rows, progress=lambda done, total: progress("statistics", done, total)
+    )
+
+
 def _epoch(
     config: TrainConfig,
     run: _Run,
@@ -278,8 +299,9 @@ def _epoch(
     started = time.time()
     space = run.supernet.space
     full = epoch >= config.epochs - config.full_resolution_epochs
+    frozen = epoch >= config.epochs - config.frozen_epochs
     losses = []
-    run.supernet.train()
+    run.supernet.train(not frozen)
     stream = batches(training, config.batch_size, run.rng, drop_last=True, device=config.device)
     for step, (photos, maps, counts) in enumerate(stream):
         rate = learning_rate(config, epoch * steps + step, config.epochs * steps)
@@ -296,7 +318,8 @@ def _epoch(
         run.optimizer.step()
         progress(f"epoch {epoch + 1} of {config.epochs}", epoch * steps + step + 1, config.epochs * steps)
     small, large = (
-        held_out_scores(run.supernet, arch, held_out, full) for arch in (space.smallest(), space.largest())
+        held_out_scores(run.supernet, arch, held_out, full_resolution=full, frozen=frozen)
+        for arch in (space.smallest(), space.largest())
     )
     return EpochReport(
         epoch + 1, time.time() - started, rate, float(np.mean(losses)), small[0], large[0], small[1], large[1]
@@ -320,10 +343,10 @@ def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
 
 @torch.no_grad()
 def held_out_scores(
-    supernet: Supernet, arch: Arch, held_out: TrainingCache, full_resolution: bool
+    supernet: Supernet, arch: Arch, held_out: TrainingCache, *, full_resolution: bool, frozen: bool
 ) -> tuple[float, float]:
-    """(mean CC, mean training loss) of a subnet over held-out photos, with batch statistics."""
-    supernet.train()
+    """(mean CC, mean training loss) of a subnet over held-out photos, with batch or (`frozen`) fitted statistics."""
+    supernet.train(not frozen)
     size = arch.resolution if full_resolution else min(supernet.space.resolutions)
     device = next(supernet.parameters()).device
     correlations, losses = [], []

@@ -28,7 +28,7 @@ def test_published_oracles() -> None:
     assert costs.parameters.tolist() == [20_446_210, 6_237_858]
 
 
-@pytest.mark.parametrize("name, count", [("salnas", 12), ("tiny", 20)])
+@pytest.mark.parametrize(("name", "count"), [("salnas", 12), ("tiny", 20)])
 def test_equal_to_fvcore_and_torch(name: str, count: int) -> None:
     compare_with_fvcore(name, count, seed=0)
 

@@ -24,7 +24,7 @@ def test_equal_to_the_metrics() -> None:
 
 
 def test_photos_without_fixations_do_not_count() -> None:
-    predicted, maps, counts = example()
+    predicted, _, counts = example()
     assert nss_loss(predicted, torch.zeros_like(counts)).abs().max() == 0
 
 

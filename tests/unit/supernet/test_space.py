@@ -96,14 +96,18 @@ def test_errors_name_the_gene() -> None:
     assert "[112, 120, 128]" in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", "big", "random:", "random:x", "random:-1", "salnas-", "tiny-00", "salnas-0000"])
+@pytest.mark.parametrize(
+    "text", ["", "big", "random:", "random:x", "random:-1", "salnas-", "tiny-00", "salnas-0000"]
+)
 def test_words_that_name_no_subnet(text: str) -> None:
     with pytest.raises(InvalidArch) as caught:
         SALNAS.parse_arch(text)
     assert caught.value.remedy
 
 
-@pytest.mark.parametrize("content", [None, [], {"stages": 3}, {"unknown": 1}, {"stages": [], "resolution": [1]}])
+@pytest.mark.parametrize(
+    "content", [None, [], {"stages": 3}, {"unknown": 1}, {"stages": [], "resolution": [1]}]
+)
 def test_plain_data_that_is_no_subnet(content: object) -> None:
     with pytest.raises(InvalidArch):
         SALNAS.arch_of_json(content)
