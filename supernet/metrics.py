@@ -164,7 +164,7 @@ def max_f_measure(predictions: Iterable[torch.Tensor], masks: Iterable[torch.Ten
     of each per image; sizes may differ between images, and a (B, H, W) tensor will do. Maps are
     rounded to 8 bits; at threshold t the pixels >= t are taken. Precision and recall are averaged over
     images at each threshold, then F = 1.3 P R / (0.3 P + R) (Achanta et al. 2009). Where no pixel is
-    taken the precision is 0, where the mask is empty the recall is 0. Raises DataError without images.
+    taken the precision is 1 (nothing found is nothing wrong), where the mask is empty the recall is 0. Raises DataError without images.
     """
     precision = torch.zeros(256, dtype=torch.float64)
     recall = torch.zeros(256, dtype=torch.float64)
@@ -190,7 +190,8 @@ def _precision_recall(prediction: torch.Tensor, mask: torch.Tensor) -> tuple[tor
     objects = (mask > 0.5).flatten()
     taken = _at_least(torch.bincount(levels, minlength=256))
     hits = _at_least(torch.bincount(levels[objects], minlength=256))
-    return hits / taken.clamp_min(1), hits / objects.sum().clamp_min(1)
+    precision = torch.where(taken > 0, hits / taken.clamp_min(1), 1.0)
+    return precision, hits / objects.sum().clamp_min(1)
 
 
 def _at_least(histogram: torch.Tensor) -> torch.Tensor:
