@@ -164,7 +164,8 @@ def max_f_measure(predictions: Iterable[torch.Tensor], masks: Iterable[torch.Ten
     of each per image; sizes may differ between images, and a (B, H, W) tensor will do. Maps are
     rounded to 8 bits; at threshold t the pixels >= t are taken. Precision and recall are averaged over
     images at each threshold, then F = 1.3 P R / (0.3 P + R) (Achanta et al. 2009). Where no pixel is
-    taken the precision is 1 (nothing found is nothing wrong), where the mask is empty the recall is 0. Raises DataError without images.
+    taken the precision is 1 (nothing found is nothing wrong), where the mask is empty the recall is 0.
+    Raises DataError without images.
     """
     precision = torch.zeros(256, dtype=torch.float64)
     recall = torch.zeros(256, dtype=torch.float64)
