@@ -22,6 +22,8 @@ from supernet.errors import DeviceError, PredictorError, SalnasError
 from supernet.space import Rows, Space
 
 COSTS = ("macs", "parameters", "memory_bytes")
+ACCURACY_PREDICTOR = "accuracy.safetensors"
+ACCURACY_TABLE = "accuracy.parquet"
 METRICS = ("cc", "nss", "sim", "auc", "kld")
 LATENCY = "latency_ms"
 MEASURE = (
@@ -40,9 +42,17 @@ class Interval(Protocol):
     def high(self) -> NDArray[np.float64]: ...
 
 
+class Quality(Protocol):
+    """How good a predictor is on subnets that it was not fitted to."""
+
+    def to_json(self) -> dict[str, float]: ...
+
+
 class Predictor(Protocol):
     """Genotypes (n, d) to predictions."""
 
+    @property
+    def quality(self) -> Quality: ...
     def predict(self, rows: Rows, /) -> Interval: ...
 
 
@@ -59,7 +69,8 @@ class Estimates:
     """The predictors of one supernet by metric and by device; either may be empty.
 
     Without a supernet only costs are known.
-    `measured` maps a column's full name (cc, latency_ms@DEVICE) to values by subnet id.
+    `measured` maps a column's full name (cc, latency_ms@DEVICE) to values by subnet id. `refusal` says why the
+    accuracy predictors on disk cannot be used.
     """
 
     supernet: str | None
@@ -67,6 +78,7 @@ class Estimates:
     accuracy: Mapping[str, Predictor] = field(default_factory=dict)
     latency: Mapping[str, Predictor] = field(default_factory=dict)
     measured: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    refusal: PredictorError | None = None
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -134,6 +146,13 @@ class Estimates:
             LATENCY: {d: self._values(LATENCY, row, ids, Choice("", d))[0] for d in self.latency},
         }
 
+    def quality(self) -> dict[str, dict[str, dict[str, float]]]:
+        """Held-out quality of the accuracy predictors by metric and of the latency predictors by device."""
+        return {
+            "accuracy": {name: predictor.quality.to_json() for name, predictor in self.accuracy.items()},
+            LATENCY: {name: predictor.quality.to_json() for name, predictor in self.latency.items()},
+        }
+
     def _values(self, name: str, rows: Rows, ids: list[str], choice: Choice) -> list[dict[str, float | None]]:
         estimate = self.predictor(name, choice).predict(rows)
         measured = self.measured.get(self.full_name(name, choice), {})
@@ -160,14 +179,56 @@ class Estimates:
             )
             message = f"Supernet {self.supernet} has no latency predictor for device {wanted!r}."
             return DeviceError(message, field="device", value=wanted, remedy=known)
+        if self.refusal is not None:
+            return self.refusal
         known = f"Metrics: {', '.join(self.accuracy)}." if self.accuracy else f"{MEASURE} {', '.join(COSTS)}."
         message = f"Supernet {self.supernet} has no accuracy predictor for {wanted!r}."
         return PredictorError(message, field="accuracy_metric", value=wanted, remedy=known)
 
 
 def load_estimates(results: Path, file: SupernetFile) -> Estimates:
-    """The predictors of a supernet under `results`; none where none were fitted."""
-    return Estimates(file.id, file.space)
+    """The predictors of a supernet under `results`, with what was measured of it.
+
+    Accuracy predictors that are damaged or were fitted to other weights are left out and say so when they are
+    asked for. Raises PredictorError or DataError where a file of a device is damaged or of another space.
+    """
+    folder = results / "predictors" / file.id
+    accuracy, refusal = _load_accuracy(folder / ACCURACY_PREDICTOR, file)
+    measured = _measured(folder / ACCURACY_TABLE, accuracy, fingerprint=file.fingerprint) if accuracy else {}
+    latency: dict[str, Predictor] = {}
+    if any(folder.glob("latency-*.safetensors")):
+        from predictors.devices import list_devices
+
+        for device in list_devices(folder, file.space):
+            latency[device.name] = device.predictor
+            found = _measured(device.table, [LATENCY]) if device.table is not None else {}
+            measured |= {f"{name}@{device.name}": values for name, values in found.items()}
+    return Estimates(file.id, file.space, accuracy, latency, measured, refusal)
+
+
+def _load_accuracy(path: Path, file: SupernetFile) -> tuple[Mapping[str, Predictor], PredictorError | None]:
+    if not path.is_file():
+        return {}, None
+    from predictors.accuracy import load_accuracy
+
+    try:
+        return load_accuracy(path, file.space, supernet=file.fingerprint).by_metric, None
+    except PredictorError as error:
+        return {}, error
+
+
+def _measured(
+    path: Path, names: Iterable[str], *, fingerprint: str | None = None
+) -> dict[str, Mapping[str, float]]:
+    """Columns of a table of measurements by subnet id; none where it is of other weights than `fingerprint`."""
+    if not path.is_file():
+        return {}
+    from predictors.tables import read_table
+
+    table = read_table(path)
+    if fingerprint is not None and table.identity.get("supernet_fingerprint") != fingerprint:
+        return {}
+    return {name: dict(zip(table.ids, table.column(name).tolist(), strict=True)) for name in names}
 
 
 def _finite(value: float) -> float | None:

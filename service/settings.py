@@ -19,6 +19,7 @@ PREFIX = "SALNAS_"
 ROOT = Path(__file__).resolve().parents[1]
 
 _ABOUT = "about"
+_LOOPBACK = re.compile(r"127(\.\d{1,3}){3}|::1|localhost")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -36,7 +37,7 @@ class Settings:
     )
     host: str = field(
         default="127.0.0.1",
-        metadata={_ABOUT: "address the service listens on; loopback, until it knows keys"},
+        metadata={_ABOUT: "address the service listens on; loopback only"},
     )
     port: int = field(default=8000, metadata={_ABOUT: "port the service listens on"})
     state: Path = field(
@@ -60,7 +61,10 @@ class Settings:
         _require("port", self.port, 0 <= self.port <= 65535, "It is a number from 0 to 65535.")
         for name in ("max_photo_bytes", "max_body_bytes", "max_queue", "max_evaluations", "cached_nets"):
             _require(name, getattr(self, name), getattr(self, name) >= 1, "It is at least 1.")
-        _require("host", self.host, bool(self.host.strip()), "Name an address, such as 127.0.0.1.")
+        remedy = (
+            "The service has no keys yet, so it listens on this machine only: 127.0.0.1, ::1 or localhost."
+        )
+        _require("host", self.host, _LOOPBACK.fullmatch(self.host) is not None, remedy)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from service.estimates import METRICS, Choice, Estimates, load_estimates
+from service.estimates import COSTS, METRICS, Choice, Estimates, load_estimates
 from service.supernets import SupernetFile, find_supernet
 from supernet.cost import layer_table
-from supernet.errors import InvalidArch, SettingsError
-from supernet.space import Arch, Rows, Space
+from supernet.errors import CheckpointError, InvalidArch, SettingsError
+from supernet.space import Arch, Rows, Space, get_space
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from search.engine import Generation
     from search.problem import Objective
+    from search.record import Record
     from search.run import SearchResult, Stop
     from supernet.evaluate import Evaluation
     from supernet.network import SaliencyNet, Supernet
@@ -202,6 +203,8 @@ class Workbench:
 
     def front_json(self, result: SearchResult, request: SearchRequest) -> dict[str, Any]:
         """A finished search as plain data: the subnets of its front with predictions, and how it went."""
+        from service.fronts import annotated
+
         return {
             "supernet": self.id,
             "space": self.space.name,
@@ -210,7 +213,13 @@ class Workbench:
             "device": request.device,
             "accuracy_metric": request.metric,
             "seed": request.seed,
-            "subnets": self.subnets(self.rows_of(result.front), request.choice),
+            "subnets": annotated(
+                result.pareto,
+                self.rows_of(result.front),
+                self.estimates,
+                request.choice,
+                result.hypervolume,
+            ).subnets(),
             "knee": result.knee,
             "hypervolume": result.hypervolume,
             "evaluations": result.evaluations,
@@ -220,13 +229,25 @@ class Workbench:
             "reason": result.reason,
         }
 
-    def subnets(self, rows: Rows, choice: Choice = DEFAULT_CHOICE) -> list[dict[str, Any]]:
-        """(n, d) genotypes → for each subnet its id, predictions with bounds, measured values and costs."""
-        return self.estimates.describe(rows, choice)
-
     def rows_of(self, front: pd.DataFrame) -> Rows:
         """The genotypes (n, d) of a front's table."""
         return rows_of_ids(self.space, front["id"].tolist())
+
+    def devices(self) -> list[dict[str, Any]]:
+        """The devices whose latency can be predicted, as plain data, with the held-out quality."""
+        from predictors.devices import list_devices
+
+        return [
+            {
+                "name": device.name,
+                "runtime": device.runtime,
+                "threads": device.threads,
+                "description": device.description,
+                "details": dict(device.details),
+                "quality": device.predictor.quality.to_json(),
+            }
+            for device in list_devices(self.results / "predictors" / self.id, self.space)
+        ]
 
     def export(self, arch: Arch, path: Path) -> ExportReport:
         """Write a subnet as ONNX, checked against torch. Raises ExportError."""
@@ -257,7 +278,8 @@ class Workbench:
             raise SettingsError(
                 f"The limit is {limit}.", field="limit", value=limit, remedy="It is 1 photo or more."
             )
-        return evaluate(self.net(arch), open_dataset(data, split=split), limit=limit, progress=progress)
+        dataset = open_dataset(data, split=split)
+        return evaluate(self.net(arch), dataset, limit=limit, progress=progress)
 
     def _wanted(self, request: SearchRequest) -> tuple[tuple[str, ...], tuple[Objective, ...]]:
         """Columns that the request needs, and its objectives; every mistake in names is told here."""
@@ -330,7 +352,8 @@ def describe_subnet(estimates: Estimates, arch: Arch, choice: Choice = DEFAULT_C
     """All that is known of a subnet without running it, as plain data.
 
     Resolution is [height, width]; `conv_macs` and `macs` are the same number, for one photo; `memory_bytes` is
-    the peak of activations; `predictions` holds accuracy and latency for every device, with bounds.
+    the peak of activations; `predictions` holds accuracy by metric and latency by device, with bounds; `notes`
+    says what is missing and why.
     """
     space = estimates.space
     row = space.encode(arch)[None]
@@ -345,6 +368,7 @@ def describe_subnet(estimates: Estimates, arch: Arch, choice: Choice = DEFAULT_C
         "macs": summary["macs"],
         "memory_bytes": summary["memory_bytes"],
         "predictions": estimates.predictions(row),
+        "notes": [] if estimates.refusal is None else [str(estimates.refusal)],
         "genotype": row[0].tolist(),
         "arch": arch.to_json(),
         "layers": [_layer_json(operation) for operation in layer_table(space, arch)],
@@ -363,6 +387,44 @@ def describe_space(space: Space) -> dict[str, Any]:
         "properties": [{"name": gene.name, "choices": list(gene.choices)} for gene in space.properties],
         "smallest": smallest,
         "largest": largest,
+    }
+
+
+def stored_front(record: Record, constraints: Sequence[str] = (), best: int | None = None) -> dict[str, Any]:
+    """The front of a search on disk, or its part within constraints, as plain data.
+
+    Raises CheckpointError where the search has not finished, InvalidConstraint, InfeasibleBudget.
+    """
+    manifest = record.manifest
+    if record.front is None:
+        raise CheckpointError(
+            f"The search in {record.directory} has not finished.",
+            field="directory",
+            value=str(record.directory),
+            remedy="Continue it with `salnas search --resume --out …` and the options it was started with.",
+        )
+    front = record.front.within(constraints) if constraints else record.front
+    front = front if best is None else front.best(best)
+    space = get_space(manifest.space)
+    request = manifest.provenance.get("request", {})
+    subnets = Estimates(None, space).describe(rows_of_ids(space, front.table["id"].tolist()), DEFAULT_CHOICE)
+    for name in (o.name for o in front.objectives if o.name not in COSTS):
+        for subnet, value in zip(subnets, front.table[name].tolist(), strict=True):
+            subnet[name] = {"predicted": value, "low": None, "high": None, "measured": None}
+    return {
+        "supernet": manifest.provenance.get("supernet"),
+        "space": manifest.space,
+        "objectives": [f"{o.direction}:{o.name}" for o in front.objectives],
+        "constraints": [*manifest.constraints, *constraints],
+        "device": request.get("device"),
+        "accuracy_metric": request.get("metric", DEFAULT_CHOICE.metric),
+        "seed": manifest.seed,
+        "subnets": subnets,
+        "knee": front.knee,
+        "hypervolume": manifest.hypervolume,
+        "evaluations": manifest.evaluations,
+        "seconds": manifest.seconds,
+        "reason": manifest.reason,
     }
 
 
