@@ -1,0 +1,82 @@
+"""What can go wrong in the service beside what the libraries raise: one tree, from `SalnasError` down."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from supernet.errors import SalnasError
+
+
+class ServiceError(SalnasError):
+    """Base of the errors that only the service knows."""
+
+    kind = "service-error"
+
+
+class NotFound(ServiceError):
+    """There is no such resource."""
+
+    kind = "not-found"
+
+
+class InvalidRequest(ServiceError):
+    """A request that is well-formed but makes no sense."""
+
+    kind = "invalid-request"
+
+
+class IllegalTransition(ServiceError):
+    """A job that is in another state than the request needs."""
+
+    kind = "wrong-state"
+
+
+class NotReady(ServiceError):
+    """A resource that exists but has no content yet."""
+
+    kind = "not-ready"
+
+
+class LeaseLost(ServiceError):
+    """A worker that no longer holds its job; never reaches a client."""
+
+    kind = "lease-lost"
+
+
+class IdempotencyMismatch(ServiceError):
+    """An idempotency key that was used for another request."""
+
+    kind = "idempotency-mismatch"
+
+
+class QueueFull(ServiceError):
+    """More jobs are waiting than the service accepts."""
+
+    kind = "queue-full"
+
+
+class TooLarge(ServiceError):
+    """A body beyond the limit."""
+
+    kind = "too-large"
+
+
+class NotAcceptable(ServiceError):
+    """A representation that the service does not have."""
+
+    kind = "not-acceptable"
+
+
+class Unavailable(ServiceError):
+    """A part of the service that does not answer: the database, the supernet, a full disk."""
+
+    kind = "unavailable"
+
+
+def plain(value: object) -> object:
+    """A value of an error as JSON data: text and numbers as they are, lists of them, anything else as text."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value[:200] if isinstance(value, str) else value
+    if isinstance(value, Sequence) and len(value) <= 20:
+        return [plain(item) for item in value]
+    return str(value)[:200]

@@ -1,0 +1,182 @@
+"""Wires the service together and runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+from fastapi import APIRouter, FastAPI
+
+from service.artifacts import Artifacts
+from service.benches import WorkbenchShelf
+from service.context import Context
+from service.http import BodyLimit, RequestContext, add_error_handlers
+from service.jobs import JobKind
+from service.metrics import Metrics
+from service.ports import JobStore
+from service.processes import WorkerProcess, database_url
+from service.routes import exports, health, searches, subnets, supernets
+from service.runner import ExportRunner, SearchRunner
+from service.schemas import Problem
+from service.settings import Settings
+from service.store.sql import open_store
+from service.use_cases import Exports, Limits, Searches, Subnets
+from service.worker import Worker
+from supernet.errors import SalnasError
+
+log = logging.getLogger(__name__)
+
+WEB = Path(__file__).parent / "web"
+_STREAM_SECONDS = 5
+
+
+def create_app(settings: Settings, *, store: JobStore | None = None, search_processes: int = 1) -> FastAPI:
+    """The service as an ASGI application.
+
+    `search_processes` is the number of search workers; with 0 searches run in a thread of this process, and
+    only then a store that other processes cannot reach will do. Raises SettingsError, Unavailable.
+    """
+    jobs = store or open_store(database_url(settings))
+    shelf = WorkbenchShelf(settings.results, settings.supernet, cached_nets=settings.cached_nets)
+    artifacts = Artifacts(settings.state / "artifacts")
+    limits = Limits(settings.max_queue, settings.max_evaluations)
+    found = Searches(jobs, shelf, default_supernet=settings.supernet, limits=limits)
+    metrics = Metrics()
+    runners = {JobKind.EXPORT: ExportRunner(shelf, artifacts)}
+    threads = [Worker(jobs, runners, name="exports")]
+    if search_processes == 0:
+        threads.append(Worker(jobs, {JobKind.SEARCH: SearchRunner(shelf)}, name="searches"))
+    crew = _Crew(threads, [WorkerProcess(settings) for _ in range(search_processes)])
+    context = Context(
+        settings=settings,
+        store=jobs,
+        benches=shelf,
+        searches=found,
+        exports=Exports(jobs, shelf, artifacts),
+        subnets=Subnets(found, shelf),
+        metrics=metrics,
+        workers_alive=crew.alive,
+    )
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        crew.start()
+        await asyncio.to_thread(_attempt, "default front", lambda: _ensure_default(context, shelf))
+        crew.begin(lambda: _attempt("preparation", lambda: _warm_up(shelf)))
+        yield
+        context.leaving.set()
+        await asyncio.to_thread(crew.stop)
+        if store is None:
+            jobs.close()
+
+    app = FastAPI(
+        title="SalNAS",
+        summary="Search for the best saliency network under a budget, and take it home.",
+        version="1",
+        lifespan=lifespan,
+        responses={422: {"model": Problem, "description": "The request cannot be done."}},
+    )
+    app.state.context = context
+    for module in (searches, subnets, exports, supernets, health):
+        app.include_router(module.router)
+    page = APIRouter()
+    page.frontend("/", directory=WEB, fallback=None)
+    app.include_router(page)
+    add_error_handlers(app)
+    app.add_middleware(
+        BodyLimit, limit=settings.max_body_bytes, limits={subnets.PREDICTIONS: settings.max_photo_bytes}
+    )
+    app.add_middleware(RequestContext, metrics=metrics)
+    return app
+
+
+def serve(settings: Settings) -> None:
+    """Run the service until it is told to end. Raises SettingsError, Unavailable."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_STREAM_SECONDS,
+    )
+    _Server(config, app.state.context.leaving).run()
+
+
+class _Server(uvicorn.Server):
+    """Ends the streams of events as soon as it is told to end, so that they do not hold it up."""
+
+    def __init__(self, config: uvicorn.Config, leaving: asyncio.Event) -> None:
+        super().__init__(config)
+        self._streams_leaving = leaving
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal came."""
+        self._streams_leaving.set()
+        super().handle_exit(sig, frame)
+
+
+class _Crew:
+    """The workers of a service: threads for exports, processes for searches."""
+
+    def __init__(self, threads: Sequence[Worker], processes: Sequence[WorkerProcess]) -> None:
+        self._leaving = threading.Event()
+        self._processes = processes
+        self._threads = [
+            threading.Thread(target=worker.run, args=(self._leaving,), name="worker", daemon=True)
+            for worker in threads
+        ]
+        self._in_threads = len(threads) > 1
+
+    def start(self) -> None:
+        """Start all of them."""
+        for process in self._processes:
+            process.start()
+        for thread in self._threads:
+            thread.start()
+
+    def begin(self, work: Callable[[], None]) -> None:
+        """Do something in the background once."""
+        thread = threading.Thread(target=work, name="preparation", daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    def alive(self) -> int:
+        """How many search workers live."""
+        return sum(process.pid is not None for process in self._processes) + self._in_threads
+
+    def stop(self) -> None:
+        """Hand running jobs back and end."""
+        self._leaving.set()
+        for process in self._processes:
+            process.stop()
+        for thread in self._threads:
+            thread.join()
+
+
+def _ensure_default(context: Context, shelf: WorkbenchShelf) -> None:
+    context.searches.ensure_default(context.settings.results / "fronts", shelf.fingerprint())
+
+
+def _warm_up(shelf: WorkbenchShelf) -> None:
+    """Load what the first request would wait for."""
+    bench = shelf.get()
+    bench.describe(bench.space.largest())
+
+
+def _attempt(what: str, work: Callable[[], None]) -> None:
+    """A service that lacks something starts all the same, and says what it lacks."""
+    try:
+        work()
+    except SalnasError as error:
+        log.warning("%s: %s", what, error)
+    except Exception:
+        log.exception("%s failed", what)

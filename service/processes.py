@@ -1,0 +1,128 @@
+"""Search workers as processes of their own: started with the service, replaced when they die, ended with it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import fields
+from pathlib import Path
+from types import FrameType
+
+from service.benches import WorkbenchShelf
+from service.jobs import JobKind
+from service.runner import SearchRunner
+from service.settings import Settings, variable
+from service.store.sql import open_store
+from service.worker import Worker
+
+log = logging.getLogger(__name__)
+
+_RESTART_SECONDS = 1.0
+_LONGEST_RESTART_SECONDS = 30.0
+_STEADY_SECONDS = 60.0
+_ENDING_SECONDS = 20.0
+
+
+class WorkerProcess:
+    """One search worker in a process of its own, watched by a thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._environment = {**os.environ, **as_environment(settings)}
+        self._leaving = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread = threading.Thread(target=self._watch, name="worker-watch", daemon=True)
+
+    def start(self) -> None:
+        """Start the process, and go on starting it whenever it dies."""
+        self._process = self._spawn()
+        self._thread.start()
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, None where it does not run."""
+        process = self._process
+        return process.pid if process is not None and process.poll() is None else None
+
+    def stop(self) -> None:
+        """Ask it to hand its job back and leave; end it where it does not."""
+        self._leaving.set()
+        self._thread.join()
+        process = self._process
+        if process is None:
+            return
+        if process.stdin is not None:
+            process.stdin.close()
+        try:
+            process.wait(_ENDING_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "service.processes"]
+        return subprocess.Popen(
+            command, env=self._environment, stdin=subprocess.PIPE, cwd=Path(__file__).resolve().parents[1]
+        )
+
+    def _watch(self) -> None:
+        pause = _RESTART_SECONDS
+        began = time.monotonic()
+        while not self._leaving.wait(0.2):
+            if self._process is None or self._process.poll() is None:
+                continue
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+            pause = _RESTART_SECONDS if time.monotonic() - began > _STEADY_SECONDS else 2 * pause
+            log.error("a search worker died with status %s; it is replaced", self._process.returncode)
+            if self._leaving.wait(min(pause, _LONGEST_RESTART_SECONDS) / 2):
+                return
+            began = time.monotonic()
+            self._process = self._spawn()
+
+
+def as_environment(settings: Settings) -> dict[str, str]:
+    """The settings as environment variables, so that a process of its own reads the same."""
+    return {variable(item.name): str(getattr(settings, item.name)) for item in fields(settings)}
+
+
+def database_url(settings: Settings) -> str:
+    """Where the jobs are."""
+    return f"sqlite:///{settings.state / 'jobs.db'}"
+
+
+def main() -> None:
+    """A search worker: works until its standard input closes, which is when the service ends, or a signal."""
+    logging.basicConfig(level=logging.INFO)
+    settings = Settings.from_environment()
+    leaving = threading.Event()
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        leaving.set()
+
+    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the service passes an interrupt on by closing the pipe
+
+    def follow_parent() -> None:
+        sys.stdin.buffer.read()
+        leaving.set()
+
+    threading.Thread(target=follow_parent, name="parent", daemon=True).start()
+    store = open_store(database_url(settings))
+    shelf = WorkbenchShelf(settings.results, settings.supernet, cached_nets=settings.cached_nets)
+    worker = Worker(
+        store, {JobKind.SEARCH: SearchRunner(shelf)}, name=f"{socket.gethostname()}:{os.getpid()}"
+    )
+    try:
+        worker.run(leaving)
+    finally:
+        store.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""The errors that any route can answer with, for the OpenAPI document, and what each type means."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from service.http import PROBLEM
+from service.schemas import Problem
+
+_STATUSES = {
+    400: "The body could not be parsed.",
+    404: "There is no such resource.",
+    406: "Not available in an accepted representation.",
+    409: "The resource is in another state.",
+    413: "The body is too large.",
+    422: "The request was understood and cannot be done.",
+    429: "Too many jobs are waiting.",
+    503: "A part of the service does not answer.",
+}
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {
+        "description": about,
+        "content": {PROBLEM: {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}},
+    }
+    for status, about in _STATUSES.items()
+}

@@ -1,0 +1,202 @@
+"""The one door from jobs to search and export: what a worker does with a job once it holds it.
+
+A search leaves its record in a folder of its own and hands the state to the store whenever a generation has been
+saved; the next worker begins with that state in a new folder. So the store alone decides what is true, and a
+worker may die, or run on after losing its lease, without harm.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search.front import front_table
+from search.record import state_path
+from service.artifacts import Artifacts
+from service.fronts import StoredFront, annotated
+from service.jobs import Progress
+from service.ports import Bench, Benches, Outcome, Session
+from service.workbench import SearchRequest
+
+if TYPE_CHECKING:
+    from search.engine import Generation
+    from search.run import SearchResult, Stop
+
+FRONT = "front"
+STATE = "state"
+MANIFEST = "manifest"
+
+_MANIFEST_FILE = "manifest.json"
+_FIRST_REPORT = 0.25
+_LONGEST_PAUSE = 5.0
+_REPORT_SHARE = 0.05
+"""Reports take at most this share of the time of a search."""
+
+
+class SearchRunner:
+    """Runs searches."""
+
+    def __init__(self, benches: Benches) -> None:
+        self._benches = benches
+
+    def run(self, session: Session) -> Outcome:
+        """See `Runner.run`."""
+        bench = self._benches.get(session.job.request["supernet"])
+        request = search_request(session.job.request)
+        with tempfile.TemporaryDirectory(prefix="salnas-search-") as folder:
+            directory = Path(folder)
+            resume = _restore(session, directory)
+            reporter = _Reporter(session, bench, request, directory)
+            result = bench.search(
+                request,
+                on_generation=reporter.note,
+                should_stop=session.should_stop,
+                directory=directory,
+                resume=resume,
+            )
+            complete = result.reason != "stopped"
+            blobs = {FRONT: _final_front(bench, request, result).to_bytes()}
+            state = {STATE: None, MANIFEST: None} if complete else _saved_state(directory)
+            return Outcome(search_result(result), complete, {**blobs, **state})
+
+
+class ExportRunner:
+    """Runs exports."""
+
+    def __init__(self, benches: Benches, artifacts: Artifacts) -> None:
+        self._benches = benches
+        self._artifacts = artifacts
+
+    def run(self, session: Session) -> Outcome:
+        """See `Runner.run`."""
+        wanted = session.job.request
+        bench = self._benches.get(wanted["supernet"])
+        arch = bench.arch(wanted["arch"])
+        with self._artifacts.incoming(".onnx") as path:
+            report = bench.export(arch, path)
+            artifact = self._artifacts.keep(path)
+        manifest = {name: value for name, value in asdict(report).items() if name != "path"}
+        return Outcome(
+            {**manifest, "subnet": bench.space.id_of(arch), "artifact": artifact.name},
+            complete=True,
+            blobs={},
+        )
+
+
+def search_request(stored: Mapping[str, Any]) -> SearchRequest:
+    """The request of a search from the plain data of its job."""
+    values = {name: value for name, value in stored.items() if name in SearchRequest.__dataclass_fields__}
+    for name in ("objectives", "constraints"):
+        values[name] = tuple(values[name])
+    return SearchRequest(**values)
+
+
+def search_result(result: SearchResult) -> dict[str, Any]:
+    """What a job keeps of a search beside its front: plain data."""
+    return {
+        "subnets": len(result.front),
+        "knee": result.knee,
+        "hypervolume": result.hypervolume,
+        "evaluations": result.evaluations,
+        "generations": result.generations,
+        "seconds": result.seconds,
+        "reason": result.reason,
+    }
+
+
+class _Reporter:
+    """Tells the store how a search goes, seldom enough not to slow it down."""
+
+    def __init__(self, session: Session, bench: Bench, request: SearchRequest, directory: Path) -> None:
+        self._session = session
+        self._bench = bench
+        self._request = request
+        self._directory = directory
+        self._stop = request.stop()
+        self._saved_at = _modified(directory)
+        self._began = self._reported = time.perf_counter()
+        self._earlier = session.job.progress.seconds if session.job.progress and self._saved_at else 0.0
+        self._pause = 0.0
+
+    def note(self, generation: Generation) -> None:
+        """Called after each generation."""
+        began = time.perf_counter()
+        saved_at = _modified(self._directory)
+        saved = saved_at != self._saved_at
+        if not saved and began - self._reported < self._pause:
+            return
+        blobs: dict[str, bytes | None] = {}
+        if saved:
+            self._saved_at = saved_at
+            blobs = {**_saved_state(self._directory), FRONT: self._front(generation).to_bytes()}
+        seconds = self._earlier + began - self._began
+        self._session.report(_progress(generation, seconds, self._stop), blobs=blobs, saved=saved)
+        self._reported = time.perf_counter()
+        took = self._reported - began
+        self._pause = max(_FIRST_REPORT, min(_LONGEST_PAUSE, seconds * _REPORT_SHARE), took / _REPORT_SHARE)
+
+    def _front(self, generation: Generation) -> StoredFront:
+        problem, found = generation.problem, generation.front
+        columns = {name: found.values[:, j] for j, name in enumerate(problem.columns)}
+        front = front_table(self._bench.space, found.rows, columns, problem.objectives)
+        rows = self._bench.rows_of(front.table)
+        return annotated(front, rows, self._bench.estimates, self._request.choice, generation.hypervolume)
+
+
+def _final_front(bench: Bench, request: SearchRequest, result: SearchResult) -> StoredFront:
+    rows = bench.rows_of(result.front)
+    return annotated(result.pareto, rows, bench.estimates, request.choice, result.hypervolume)
+
+
+def _progress(generation: Generation, seconds: float, stop: Stop) -> Progress:
+    shares = [
+        done / limit
+        for done, limit in (
+            (generation.evaluations, stop.evaluations),
+            (generation.number, stop.generations),
+            (seconds, stop.seconds),
+        )
+        if limit is not None
+    ]
+    fraction = min(1.0, max(shares, default=0.0))
+    return Progress(
+        generation=generation.number,
+        evaluations=generation.evaluations,
+        subnets=len(generation.front.rows),
+        hypervolume=generation.hypervolume,
+        seconds=seconds,
+        fraction=fraction,
+        remaining_seconds=seconds * (1.0 - fraction) / fraction if fraction > 0.0 else None,
+    )
+
+
+def _restore(session: Session, directory: Path) -> bool:
+    """Write the saved state, if there is one, where the search will look for it."""
+    state, manifest = session.blob(STATE), session.blob(MANIFEST)
+    if state is None or manifest is None:
+        return False
+    (directory / _MANIFEST_FILE).write_bytes(zlib.decompress(manifest))
+    state_path(directory).write_bytes(zlib.decompress(state))
+    return True
+
+
+def _saved_state(directory: Path) -> dict[str, bytes | None]:
+    """The saved generation as blobs; empty where the search ended before it saved one."""
+    if not state_path(directory).exists():
+        return {}
+    return {
+        STATE: zlib.compress(state_path(directory).read_bytes(), 1),
+        MANIFEST: zlib.compress((directory / _MANIFEST_FILE).read_bytes(), 1),
+    }
+
+
+def _modified(directory: Path) -> int | None:
+    try:
+        return state_path(directory).stat().st_mtime_ns
+    except FileNotFoundError:
+        return None

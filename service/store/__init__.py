@@ -1,0 +1,1 @@
+"""Where jobs are kept: SQL tables, and a twin in memory."""

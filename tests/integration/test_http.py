@@ -1,0 +1,460 @@
+"""The API over ASGI, with a tiny supernet, synthetic predictors and the workers in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from service.estimates import Estimates
+from service.main import create_app
+from service.settings import Settings
+from service.supernets import SupernetFile
+from supernet.checkpoint import save_supernet
+from supernet.cost import cost
+from supernet.network import Supernet
+from supernet.space import Rows, get_space
+
+PROBLEM = "application/problem+json"
+QUICK = {"evaluations": 600, "seed": 1}
+LONGER = {"evaluations": 3000, "seed": 1}
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Predictions with a fixed interval."""
+
+    mean: NDArray[np.float64]
+
+    @property
+    def low(self) -> NDArray[np.float64]:
+        return self.mean * 0.9
+
+    @property
+    def high(self) -> NDArray[np.float64]:
+        return self.mean * 1.1
+
+
+@dataclass(frozen=True)
+class MadeUp:
+    """Accuracy grows with every gene, more slowly than the cost; latency is linear in macs."""
+
+    kind: str
+
+    def predict(self, rows: Rows, /) -> Bounds:
+        space = get_space("tiny")
+        if self.kind == "accuracy":
+            weights = 1.0 / np.arange(2, 2 + rows.shape[1])
+            return Bounds(0.5 + 0.1 * np.sqrt(rows / (space.sizes - 1)) @ weights)
+        return Bounds(1.0 + cost(space, rows).macs / 1e6)
+
+
+def made_up_estimates(results: Path, file: SupernetFile) -> Estimates:
+    smallest = file.space.id_of(file.space.smallest())
+    return Estimates(
+        file.id,
+        file.space,
+        accuracy={"cc": MadeUp("accuracy")},
+        latency={"cpu-1-thread": MadeUp("latency")},
+        measured={"cc": {smallest: 0.51}},
+    )
+
+
+@pytest.fixture(scope="session")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("results")
+    torch.manual_seed(0)
+    save_supernet(
+        folder / "supernets" / "tiny-test.safetensors", Supernet(get_space("tiny")), {"data": "none"}
+    )
+    return folder
+
+
+@pytest.fixture
+def settings(results: Path, tmp_path: Path) -> Settings:
+    return Settings(results=results, supernet="tiny-test", state=tmp_path / "state", max_photo_bytes=200_000)
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    app = create_app(settings, search_processes=0)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.workbench.load_estimates", made_up_estimates)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("made_up")]
+
+
+async def finished(client: httpx.AsyncClient, path: str, seconds: float = 60.0) -> dict[str, Any]:
+    """The job at `path` when it has ended."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        job: dict[str, Any] = (await client.get(path)).json()
+        if job["state"] not in ("queued", "running"):
+            return job
+        await asyncio.sleep(0.05)
+    raise TimeoutError(path)
+
+
+async def searched(client: httpx.AsyncClient, **wanted: Any) -> dict[str, Any]:
+    answer = await client.post("/v1/searches", json={**QUICK, **wanted})
+    assert answer.status_code == 202, answer.text
+    return await finished(client, answer.headers["location"])
+
+
+def photo(size: tuple[int, int] = (80, 60)) -> bytes:
+    pixels = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def is_problem(answer: httpx.Response, status: int, kind: str) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == PROBLEM
+    content: dict[str, Any] = answer.json()
+    assert content["type"] == f"/problems/{kind}"
+    assert content["status"] == status
+    assert content["detail"]
+    return content
+
+
+async def test_a_search_from_request_to_front(settings: Settings) -> None:
+    async with running(settings) as client:
+        created = await client.post("/v1/searches", json={**QUICK, "constraints": ["latency_ms<=3"]})
+        assert created.status_code == 202
+        location = created.headers["location"]
+        assert created.json()["links"]["self"] == location
+        job = await finished(client, location)
+        assert job["state"] == "succeeded"
+        assert job["request"]["constraints"] == ["latency_ms<=3"]
+        assert job["progress"]["evaluations"] >= 1
+        front = (await client.get(f"{location}/front")).json()
+    subnets = front["subnets"]
+    assert front["size"] == len(subnets) == job["result"]["subnets"] > 3
+    assert front["objectives"] == ["max:accuracy", "min:latency_ms"]
+    latencies = [s["latency_ms"]["predicted"] for s in subnets]
+    accuracies = [s["accuracy"]["predicted"] for s in subnets]
+    assert max(latencies) <= 3
+    assert latencies == sorted(latencies)
+    assert accuracies == sorted(accuracies)
+    assert all(s["accuracy"]["low"] < s["accuracy"]["predicted"] < s["accuracy"]["high"] for s in subnets)
+    assert subnets[0]["accuracy"]["measured"] == 0.51
+    assert subnets[1]["accuracy"]["measured"] is None
+    assert subnets[0]["resolution"] == [32, 32]
+    assert sum(s["knee"] for s in subnets) == 1
+    assert front["knee"] in {s["id"] for s in subnets}
+
+
+async def test_a_front_within_a_budget_and_in_other_formats(settings: Settings) -> None:
+    async with running(settings) as client:
+        job = await searched(client)
+        path = job["links"]["front"]
+        whole = (await client.get(path)).json()
+        bound = whole["subnets"][len(whole["subnets"]) // 2]["macs"]
+        part = (await client.get(path, params={"constraint": f"macs<={bound}"})).json()
+        best = (await client.get(path, params={"constraint": f"macs<={bound}", "k": 2})).json()
+        csv = await client.get(path, headers={"accept": "text/csv"})
+        parquet = await client.get(path, headers={"accept": "application/vnd.apache.parquet"})
+        wrong = await client.get(path, headers={"accept": "image/gif"})
+        impossible = await client.get(path, params={"constraint": "macs<=1"})
+        unknown = await client.get(path, params={"constraint": "colour<=1"})
+    assert [s["id"] for s in part["subnets"]] == [s["id"] for s in whole["subnets"] if s["macs"] <= bound]
+    assert best["size"] == len(part["subnets"])
+    assert [s["id"] for s in best["subnets"]] == [s["id"] for s in reversed(part["subnets"])][:2]
+    table = pd.read_csv(io.StringIO(csv.text))
+    assert csv.headers["content-type"].startswith("text/csv")
+    assert table["id"].tolist() == [s["id"] for s in whole["subnets"]]
+    assert "accuracy_low" in table
+    assert pd.read_parquet(io.BytesIO(parquet.content))["id"].tolist() == table["id"].tolist()
+    is_problem(wrong, 406, "not-acceptable")
+    assert "goes from" in is_problem(impossible, 422, "infeasible-budget")["remedy"]
+    is_problem(unknown, 422, "invalid-constraint")
+
+
+async def test_one_key_makes_one_search(settings: Settings) -> None:
+    headers = {"Idempotency-Key": "k1"}
+    async with running(settings) as client:
+        first = await client.post("/v1/searches", json=QUICK, headers=headers)
+        again = await client.post("/v1/searches", json=QUICK, headers=headers)
+        other = await client.post("/v1/searches", json={**QUICK, "seed": 2}, headers=headers)
+        listed = (await client.get("/v1/searches")).json()["searches"]
+    assert first.json()["id"] == again.json()["id"]
+    is_problem(other, 422, "idempotency-mismatch")
+    assert len([job for job in listed if not job["id"].startswith("default")]) == 1
+
+
+async def test_pages_of_searches(settings: Settings) -> None:
+    async with running(settings) as client:
+        made = [(await client.post("/v1/searches", json={**QUICK, "seed": n})).json()["id"] for n in range(3)]
+        first = (await client.get("/v1/searches", params={"page_size": 2})).json()
+        token = first["next_page_token"]
+        second = (await client.get("/v1/searches", params={"page_size": 2, "page_token": token})).json()
+        bad = await client.get("/v1/searches", params={"page_token": "x!"})
+    found = [job["id"] for job in first["searches"] + second["searches"]]
+    assert [name for name in found if not name.startswith("default")] == made[::-1]
+    is_problem(bad, 422, "invalid-request")
+
+
+async def test_cancel_keeps_the_front_and_resume_goes_on(settings: Settings, slow_search: None) -> None:
+    async with running(settings) as client:
+        path = (await client.post("/v1/searches", json=LONGER)).json()["links"]["self"]
+        waiting = (await client.post(f"{path}:resume")).json()
+        assert waiting["type"] == "/problems/wrong-state"
+        await until_it_has_found_something(client, path)
+        assert (await client.post(f"{path}:cancel")).status_code == 200
+        cancelled = await finished(client, path)
+        assert cancelled["state"] == "cancelled"
+        partial = (await client.get(f"{path}/front")).json()["subnets"]
+        assert len(partial) == cancelled["result"]["subnets"] > 0
+        assert (await client.post(f"{path}:cancel")).json() == cancelled
+        assert (await client.post(f"{path}:resume")).status_code == 202
+        assert (await finished(client, path))["state"] == "succeeded"
+        is_problem(await client.post(f"{path}:cancel"), 409, "wrong-state")
+        resumed = (await client.get(f"{path}/front")).json()
+        undisturbed = await searched(client, **LONGER)
+        expected = (await client.get(undisturbed["links"]["front"])).json()
+    assert resumed["subnets"] == expected["subnets"]
+    assert len(resumed["subnets"]) > len(partial)
+
+
+async def until_it_has_found_something(client: httpx.AsyncClient, path: str) -> None:
+    while True:
+        job = (await client.get(path)).json()
+        assert job["state"] in ("queued", "running"), "the search was too quick for this test"
+        if job["progress"] and job["progress"]["generation"] > 0:
+            return
+        await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+def slow_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every evaluation of the predictors takes a while."""
+    quick = MadeUp.predict
+
+    def slow(self: MadeUp, rows: Rows) -> Bounds:
+        time.sleep(0.04)
+        return quick(self, rows)
+
+    monkeypatch.setattr(MadeUp, "predict", slow)
+
+
+async def test_events_as_pages_and_as_a_stream(settings: Settings) -> None:
+    async with running(settings) as client:
+        job = await searched(client)
+        path = job["links"]["events"]
+        page = (await client.get(path)).json()
+        kinds = [event["kind"] for event in page["events"]]
+        assert kinds[:2] == ["queued", "running"]
+        assert kinds[-1] == "succeeded"
+        assert "progress" in kinds
+        first = (await client.get(path, params={"page_size": 1})).json()
+        second = (await client.get(path, params={"page_token": first["next_page_token"]})).json()
+        assert first["events"] + second["events"] == page["events"]
+        streamed = await client.get(path, headers={"accept": "text/event-stream"})
+        assert streamed.headers["content-type"].startswith("text/event-stream")
+        assert stream_ids(streamed.text) == [event["id"] for event in page["events"]]
+        replayed = await client.get(path, headers={"accept": "text/event-stream", "last-event-id": "2"})
+        assert stream_ids(replayed.text) == [event["id"] for event in page["events"]][2:]
+        last = str(page["events"][-1]["id"])
+        over = await client.get(path, headers={"accept": "text/event-stream", "last-event-id": last})
+        assert over.status_code == 204
+
+
+def stream_ids(text: str) -> list[int]:
+    return [int(line.removeprefix("id: ")) for line in text.splitlines() if line.startswith("id: ")]
+
+
+async def test_the_default_front_answers_budgets(settings: Settings) -> None:
+    async with running(settings) as client:
+        await finished(client, "/v1/searches/default")
+        front = (await client.get("/v1/searches/default/front")).json()["subnets"]
+        bound = front[len(front) // 2]["latency_ms"]["predicted"]
+        wanted = {"constraints": [f"latency_ms<={bound}"], "k": 3}
+        answer = await client.post("/v1/subnets:query", json=wanted)
+        fresh = await client.post("/v1/subnets:query", json={**wanted, "fresh": True})
+        impossible = await client.post("/v1/subnets:query", json={"constraints": ["latency_ms<=0.1"]})
+    expected = [s for s in front if s["latency_ms"]["predicted"] <= bound][::-1][:3]
+    assert answer.json()["subnets"] == expected
+    assert fresh.json()["subnets"][0]["id"] == expected[0]["id"]
+    assert "goes from" in is_problem(impossible, 422, "infeasible-budget")["remedy"]
+
+
+async def test_the_default_front_is_kept_over_a_restart(settings: Settings) -> None:
+    async with running(settings) as client:
+        before = await finished(client, "/v1/searches/default")
+    async with running(settings) as client:
+        await asyncio.sleep(0.5)
+        assert (await client.get("/v1/searches/default")).json() == before
+
+
+async def test_an_impossible_budget_says_what_is_possible(settings: Settings) -> None:
+    async with running(settings) as client:
+        answer = await client.post("/v1/searches", json={"constraints": ["latency_ms<=0.5"]})
+    content = is_problem(answer, 422, "infeasible-budget")
+    assert content["field"] == "latency_ms"
+    assert "smallest possible" in content["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "kind", "field"),
+    [
+        ({"objectives": ["accuracy", "beauty"]}, "invalid-constraint", "objectives"),
+        ({"objectives": ["accuracy"]}, "invalid-request", "objectives"),
+        ({"constraints": ["macs < 3"]}, "invalid-constraint", "constraints"),
+        ({"constraints": ["mb3.colour==2"]}, "invalid-constraint", "constraints"),
+        ({"device": "moon"}, "invalid-device", "device"),
+        ({"device": "../x"}, "invalid-request", "device"),
+        ({"accuracy_metric": "nss"}, "invalid-predictor", "accuracy_metric"),
+        ({"supernet": "none"}, "invalid-checkpoint", "supernet"),
+        ({"seed": -1}, "invalid-request", "seed"),
+        ({"evaluations": 10**9}, "invalid-settings", "evaluations"),
+        ({"colour": "red"}, "invalid-request", "colour"),
+    ],
+)
+async def test_a_bad_search_names_field_and_remedy(
+    settings: Settings, wanted: dict[str, Any], kind: str, field: str
+) -> None:
+    async with running(settings) as client:
+        content = is_problem(await client.post("/v1/searches", json=wanted), 422, kind)
+    assert content["field"] == field
+    assert content["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "kind"),
+    [
+        ("GET", "/v1/nothing", 404, "not-found"),
+        ("GET", "/nothing.html", 404, "not-found"),
+        ("GET", "/../pyproject.toml", 404, "not-found"),
+        ("DELETE", "/v1/searches", 405, "method-not-allowed"),
+        ("GET", "/v1/searches/none", 404, "not-found"),
+        ("GET", "/v1/searches/none/front", 404, "not-found"),
+        ("GET", "/v1/searches/none/events", 404, "not-found"),
+        ("POST", "/v1/searches/none:cancel", 404, "not-found"),
+        ("GET", "/v1/exports/none", 404, "not-found"),
+        ("GET", "/v1/exports/none/file", 404, "not-found"),
+        ("GET", "/v1/supernets/none", 404, "not-found"),
+        ("GET", "/v1/devices/none", 404, "not-found"),
+        ("GET", "/v1/spaces/none", 404, "not-found"),
+    ],
+)
+async def test_what_is_not_there(settings: Settings, method: str, path: str, status: int, kind: str) -> None:
+    async with running(settings) as client:
+        is_problem(await client.request(method, path), status, kind)
+
+
+async def test_bodies_that_make_no_sense(settings: Settings) -> None:
+    async with running(settings) as client:
+        broken = await client.post("/v1/searches", content=b"{", headers={"content-type": "application/json"})
+        text = await client.post("/v1/searches", content=b"{}", headers={"content-type": "text/plain"})
+        large = await client.post("/v1/searches", json={"constraints": ["x" * 2_000_000]})
+
+        async def chunks() -> AsyncIterator[bytes]:
+            for _ in range(40):
+                yield b" " * 50_000
+
+        undeclared = await client.post(
+            "/v1/searches", content=chunks(), headers={"content-type": "application/json"}
+        )
+    is_problem(broken, 422, "invalid-request")
+    is_problem(text, 422, "invalid-request")
+    is_problem(large, 413, "too-large")
+    is_problem(undeclared, 413, "too-large")
+
+
+async def test_describe_a_subnet(settings: Settings) -> None:
+    space = get_space("tiny")
+    arch = space.largest()
+    forms = ["max", space.id_of(arch), arch.to_json(), space.encode(arch).tolist()]
+    async with running(settings) as client:
+        answers = [await client.post("/v1/subnets:describe", json={"arch": form}) for form in forms]
+        bad = await client.post("/v1/subnets:describe", json={"arch": "tiny-zzzz"})
+        path = await client.post("/v1/subnets:describe", json={"arch": "../secret.json"})
+    assert all(answer.status_code == 200 for answer in answers)
+    assert len({answer.text for answer in answers}) == 1
+    described = answers[0].json()
+    assert described["macs"] == cost(space, space.encode(arch)[None]).macs[0]
+    assert described["predictions"]["latency_ms"]["cpu-1-thread"]["predicted"] > 1
+    is_problem(bad, 422, "invalid-arch")
+    is_problem(path, 422, "invalid-arch")
+
+
+async def test_supernets_spaces_and_devices(settings: Settings) -> None:
+    async with running(settings) as client:
+        supernets = (await client.get("/v1/supernets")).json()["supernets"]
+        one = (await client.get("/v1/supernets/tiny-test")).json()
+        devices = (await client.get("/v1/devices")).json()["devices"]
+        space = (await client.get("/v1/spaces/tiny")).json()
+        spaces = (await client.get("/v1/spaces")).json()["spaces"]
+    assert supernets == [one]
+    assert (one["space"], one["default"], one["provenance"]) == ("tiny", True, {"data": "none"})
+    assert devices == [{"id": "cpu-1-thread", "default": True, "supernets": ["tiny-test"]}]
+    assert space["size"] == get_space("tiny").size
+    assert {"tiny", "salnas"} <= set(spaces)
+
+
+async def test_health_and_metrics(settings: Settings) -> None:
+    async with running(settings) as client:
+        assert (await client.get("/healthz")).json()["status"] == "alive"
+        ready = await client.get("/readyz")
+        assert (ready.status_code, ready.json()["status"]) == (200, "ready")
+        metrics = (await client.get("/metrics")).text
+        named = await client.get("/healthz", headers={"x-request-id": "abc-1"})
+        forged = await client.get("/healthz", headers={"x-request-id": "a b\tc"})
+    assert 'salnas_http_requests_total{method="GET",route="/healthz",status="200"} 1' in metrics
+    assert "salnas_workers 1" in metrics
+    assert named.headers["x-request-id"] == "abc-1"
+    assert forged.headers["x-request-id"] != "a b\tc"
+
+
+async def test_without_its_supernet_the_service_lives_but_is_not_ready(
+    settings: Settings, tmp_path: Path
+) -> None:
+    bare = Settings(results=tmp_path, supernet="tiny-test", state=tmp_path / "state")
+    async with running(bare) as client:
+        assert (await client.get("/healthz")).status_code == 200
+        ready = await client.get("/readyz")
+        search = await client.post("/v1/searches", json={})
+    assert ready.status_code == 503
+    assert "There is no supernet" in ready.json()["checks"]["supernet"]
+    is_problem(search, 422, "invalid-checkpoint")
+
+
+async def test_the_api_document_is_complete(settings: Settings) -> None:
+    async with running(settings) as client:
+        document = (await client.get("/openapi.json")).json()
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            assert operation.get("summary"), (method, path)
+            assert operation.get("description"), (method, path)
+    assert "/v1/searches/{search_id}/events" in document["paths"]
+    json.dumps(document)
