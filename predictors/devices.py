@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from predictors.device_csv import FEWEST, Measurements
 from predictors.latency import LatencyPredictor, load_latency
+from predictors.transfer import transfer_latency
+from supernet.cost import cost
 from supernet.errors import DeviceError
+from supernet.files import write_atomic
 from supernet.space import Space
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PREFIX = "latency-"
 _SUFFIX = ".safetensors"
+
+_LEAST_RANK = 0.3
+"""Rank correlation under which measurements are of something else than the subnets."""
+
+_OTHER_UNIT = 100.0
+"""Factor from a proportion to the next unit; no disturbance reaches it."""
+
+_FAR = 6.0
+"""Deviations, of a normal distribution of the usual width, from which on a measurement was disturbed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,13 +86,99 @@ def load_device(folder: Path, name: str, space: Space) -> Device:
         raise DeviceError(f"There is no device {name!r}.", field="device", value=name, remedy=there)
     predictor = load_latency(path, space)
     about = dict(predictor.provenance.get("device", {}))
-    table = table_path(folder, name)
+    tables = (table_path(folder, name), folder / f"{_PREFIX}{name}.csv")
     return Device(
         name,
         predictor,
         runtime=str(about.pop("runtime", "")),
         threads=about.pop("threads", None),
         description=str(about.pop("description", "")),
-        table=table if table.is_file() else None,
+        table=next((path for path in tables if path.is_file()), None),
         details=about,
     )
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What a user says of a device."""
+
+    name: str
+    runtime: str = ""
+    threads: int | None = None
+    description: str = ""
+
+
+def make_device(
+    space: Space,
+    registration: Registration,
+    measured: Measurements,
+    known: Sequence[Device],
+    rng: np.random.Generator,
+) -> Device:
+    """A device from a user's measurements, its predictor transferred from the best of the `known` ones.
+
+    Single measurements that are far off are left out (at most one in ten). Raises DeviceError where latencies do not
+    go with the subnets, and where some are in another unit than the others.
+    """
+    name = check_device_name(registration.name)
+    if registration.threads is not None and registration.threads < 1:
+        raise DeviceError(
+            f"A device has {registration.threads} threads.",
+            field="threads",
+            value=registration.threads,
+            remedy="It is at least 1, or left out.",
+        )
+    keep, notes = _plausible(space, measured, known)
+    rows, latency_ms = measured.rows[keep], measured.latency_ms[keep]
+    runtime, description = registration.runtime[:200], registration.description[:2000]
+    details = {"notes": [*measured.notes, *notes]}
+    about = {"runtime": runtime, "threads": registration.threads, "description": description, **details}
+    provenance = {"device": about, "subnets": len(rows)}
+    starts = {device.name: device.predictor for device in known if device.name != name}
+    predictor = transfer_latency(space, starts, rows, latency_ms, rng, provenance=provenance)
+    if predictor.quality.spearman < _LEAST_RANK:
+        raise DeviceError(
+            f"The latencies do not go with the subnets: held-out rank correlation {predictor.quality.spearman:.2f}.",
+            field="latency_ms",
+            value=round(predictor.quality.spearman, 3),
+            remedy="Check that each latency stands beside its own id, and that nothing else ran on the device.",
+        )
+    return Device(name, predictor, runtime, registration.threads, description, details=details)
+
+
+def save_device(folder: Path, device: Device, space: Space, measured: Measurements) -> Device:
+    """Keep a device: its measurements as CSV and its predictor. One of that name is replaced."""
+    table = folder / f"{_PREFIX}{device.name}.csv"
+    text = "id,latency_ms\n" + "".join(
+        f"{identity},{value!r}\n"
+        for identity, value in zip(measured.ids, measured.latency_ms.tolist(), strict=True)
+    )
+    write_atomic(table, text)
+    device.predictor.save(predictor_path(folder, device.name))
+    return replace(device, table=table)
+
+
+def _plausible(
+    space: Space, measured: Measurements, known: Sequence[Device]
+) -> tuple[NDArray[np.bool_], list[str]]:
+    """Which measurements to keep, by comparison with a known device (with macs where there is none)."""
+    expected = (
+        known[0].predictor.model(measured.rows) if known else cost(space, measured.rows).macs.astype(float)
+    )
+    ratio = np.log(measured.latency_ms / expected)
+    off = np.abs(ratio - np.median(ratio))
+    wrong = np.flatnonzero(off > np.log(_OTHER_UNIT))
+    if len(wrong):
+        first = int(wrong[0])
+        raise DeviceError(
+            f"{measured.ids[first]} took {measured.latency_ms[first]:g} ms, out of all proportion to the others.",
+            field=measured.ids[first],
+            value=float(measured.latency_ms[first]),
+            remedy="Give all latencies in one unit, and measure again what was disturbed.",
+        )
+    usual = 1.4826 * float(np.median(off))
+    far = off > max(_FAR * usual, np.log(1.5))
+    if far.sum() > len(measured) // 10 or len(measured) - far.sum() < FEWEST:
+        far[:] = False
+    names = ", ".join(np.array(measured.ids)[far])
+    return ~far, [f"Left out as disturbed: {names}."] if far.any() else []

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table as Display
@@ -104,10 +105,12 @@ def latency(
     subnets: TimedOption = 200,
     threads: ThreadsOption = [1, 2],  # noqa: B006
     rounds: RoundsOption = 15,
+    runtime: Annotated[str, typer.Option(help="onnxruntime, onnxruntime-int8 or torch.")] = "onnxruntime",
     seed: SeedOption = 0,
 ) -> None:
     """Export subnets to ONNX and time them on this machine."""
-    measure_latency(_job(supernet, results, seed), subnets=subnets, threads=threads, rounds=rounds)
+    job = _job(supernet, results, seed)
+    measure_latency(job, subnets=subnets, threads=threads, rounds=rounds, runtime_name=runtime)
 
 
 @app.command()
@@ -132,22 +135,24 @@ def measure_accuracy(job: Job, *, subnets: int, photos: int, data: str) -> None:
         collect_accuracy(supernet, rows, evaluation, path, identity, command=_command(), progress=step)
 
 
-def measure_latency(job: Job, *, subnets: int, threads: list[int], rounds: int) -> None:
+def measure_latency(
+    job: Job, *, subnets: int, threads: list[int], rounds: int, runtime_name: str = "onnxruntime"
+) -> None:
     """Add timed subnets to the latency table of each device."""
-    from predictors.runtimes import describe_machine, onnx_runtime
+    from predictors.runtimes import describe_machine, runtime
 
     supernet = job.load()
     rng = np.random.default_rng(job.seed)
     rows = covering_rows(supernet.space, rng, subnets)
     for number in threads:
-        device = cpu_device(number)
-        about = {**describe_machine(), "runtime": "onnxruntime", "threads": number}
+        device = cpu_device(number, runtime_name)
+        about = {**describe_machine(), "runtime": runtime_name, "threads": number}
         plan = TimingPlan(rounds=rounds)
         with _progress(f"Timing subnets on {device}") as step:
             collect_latency(
                 supernet.space,
                 rows,
-                onnx_runtime(supernet, number),
+                runtime(runtime_name, supernet, number),
                 table_path(job.folder, device),
                 {"device": about},
                 rng,
@@ -193,15 +198,16 @@ def fit_latency_table(path: Path, space: Space, seed: int) -> LatencyPredictor:
     return fit_latency(space, table.rows(space), table.column("latency_ms"), rng, provenance=provenance)
 
 
-def cpu_device(threads: int) -> str:
-    """The name of this machine's CPU with so many threads."""
-    return f"cpu-{threads}-thread{'s' if threads > 1 else ''}"
+def cpu_device(threads: int, runtime_name: str = "onnxruntime") -> str:
+    """The name of this machine's CPU with so many threads; the usual runtime goes without saying."""
+    suffix = runtime_name.removeprefix("onnxruntime").strip("-")
+    return f"cpu-{threads}-thread{'s' if threads > 1 else ''}{f'-{suffix}' if suffix else ''}"
 
 
 def quality_table(lines: list[tuple[str, Quality, str]]) -> Display:
     """Held-out quality of predictors for the terminal: Kendall τ, Spearman ρ, errors, 90 % intervals."""
-    display = Display(title="Held-out quality (cross-validation)")
-    for heading in ("target", "subnets", "τ", "ρ", "mean error", "≤ 5 %", "≤ 10 %", "interval"):
+    display = Display(title="Held-out quality (cross-validation)", box=SIMPLE, padding=(0, 1))
+    for heading in ("target", "n", "τ", "ρ", "MAE", "≤5 %", "≤10 %", "90 % interval"):
         display.add_column(heading, justify="left" if heading == "target" else "right", no_wrap=True)
     for name, q, interval in lines:
         figures = (f"{q.kendall:.3f}", f"{q.spearman:.3f}", f"{q.mae:.3g}")

@@ -52,6 +52,10 @@ class PairModel:
             result[piece] = np.einsum("nm,nm->n", h @ weights, h)
         return result + self.constant
 
+    def __add__(self, other: PairModel) -> PairModel:
+        """The model that predicts the sum."""
+        return PairModel(self.sizes, self.constant + other.constant, self.weights + other.weights)
+
 
 @dataclass(frozen=True)
 class Penalty:

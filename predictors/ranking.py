@@ -63,13 +63,13 @@ def quality(truth: FloatArray, prediction: FloatArray) -> Quality:
 
 
 def folds_of(n: int, folds: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """(n,) the fold of each subnet, sizes as equal as they can be. Raises PredictorError under 2 a fold."""
-    if n < 2 * folds:
+    """(n,) the fold of each subnet, sizes as equal as they can be. Raises PredictorError under 1 a fold."""
+    if n < folds:
         raise PredictorError(
             f"{n} measured subnets are too few for {folds}-fold cross-validation.",
             field="subnets",
             value=n,
-            remedy=f"Measure at least {2 * folds}.",
+            remedy=f"Measure at least {folds}.",
         )
     return rng.permutation(np.arange(n, dtype=np.int64) % folds)
 

@@ -5,66 +5,101 @@ from __future__ import annotations
 import platform
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import torch
 
 from predictors.timing import Prepare, Runner
-from supernet.export import export_onnx
+from supernet.errors import DeviceError
+from supernet.export import Photos, Precision, export_onnx
 from supernet.network import Supernet, extract
-from supernet.runtime import onnx_session
+from supernet.runtime import onnx_session, random_photos
 from supernet.space import Arch
 
+RUNTIMES = ("onnxruntime", "onnxruntime-int8", "torch")
 
-def onnx_runtime(supernet: Supernet, threads: int) -> Prepare:
-    """onnxruntime on the CPU with `threads` threads: each subnet is exported as users export it."""
+
+def runtime(name: str, supernet: Supernet, threads: int) -> Prepare:
+    """The runtime called `name` on the CPU with `threads` threads; DeviceError lists those there are."""
+    if name == "onnxruntime":
+        return onnx_runtime(supernet, threads)
+    if name == "onnxruntime-int8":
+        return onnx_runtime(supernet, threads, "int8")
+    if name == "torch":
+        return torch_runtime(supernet, threads)
+    raise DeviceError(
+        f"There is no runtime {name!r}.",
+        field="runtime",
+        value=name,
+        remedy=f"Use one of {', '.join(RUNTIMES)}.",
+    )
+
+
+def onnx_runtime(supernet: Supernet, threads: int, precision: Precision = "fp32") -> Prepare:
+    """onnxruntime: each subnet is exported as users export it, and checked against torch."""
 
     @contextmanager
-    def prepared(arch: Arch) -> Iterator[Runner]:
+    def prepare(arch: Arch) -> Iterator[Runner]:
+        photos = _noise(arch, 2) if precision == "int8" else None
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "subnet.onnx"
-            export_onnx(extract(supernet, arch), path, metadata={})
+            export_onnx(extract(supernet, arch), path, precision=precision, photos=photos)
             session = onnx_session(path, threads)
-        yield one_inference(session)
-
-    def prepare(arch: Arch) -> AbstractContextManager[Runner]:
-        return prepared(arch)
+        feed = random_photos(session, np.random.default_rng(0))
+        yield lambda: _milliseconds(lambda: session.run(None, feed))
 
     return prepare
 
 
-def one_inference(session: Any) -> Runner:
-    """A function that runs one photo of noise through an onnxruntime session and returns the milliseconds."""
-    expected = session.get_inputs()[0]
-    shape = [size if isinstance(size, int) else 1 for size in expected.shape]
-    rng = np.random.default_rng(0)
-    if "uint8" in expected.type:
-        photo: Any = rng.integers(0, 256, shape, dtype=np.uint8)
-    else:
-        photo = rng.uniform(-1.0, 1.0, shape).astype(np.float32)
-    feed = {expected.name: photo}
+def torch_runtime(supernet: Supernet, threads: int) -> Prepare:
+    """torch as it is, without any compilation."""
 
-    def run() -> float:
-        began = time.perf_counter()
-        session.run(None, feed)
-        return 1e3 * (time.perf_counter() - began)
+    @contextmanager
+    def prepare(arch: Arch) -> Iterator[Runner]:
+        net = extract(supernet, arch).eval()
+        photo = torch.from_numpy(_noise(arch, 1)).float() / 127.5 - 1.0
 
-    return run
+        def run() -> float:
+            before = torch.get_num_threads()
+            torch.set_num_threads(threads)
+            try:
+                with torch.inference_mode():
+                    return _milliseconds(lambda: net(photo))
+            finally:
+                torch.set_num_threads(before)
+
+        yield run
+
+    return prepare
 
 
 def describe_machine() -> dict[str, str]:
     """Processor and versions, for provenance; nothing that names the machine or its user."""
-    import onnxruntime
+    return {
+        "processor": _processor(),
+        "system": platform.system(),
+        "onnxruntime": version("onnxruntime"),
+        "torch": version("torch").partition("+")[0],
+    }
 
-    return {"processor": _processor(), "system": platform.system(), "onnxruntime": onnxruntime.__version__}
+
+def _noise(arch: Arch, n: int) -> Photos:
+    return np.random.default_rng(0).integers(0, 256, (n, 3, *arch.resolution), dtype=np.uint8)
+
+
+def _milliseconds(run: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    run()
+    return 1e3 * (time.perf_counter() - began)
 
 
 def _processor() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -1,8 +1,9 @@
 """Subnets that cover a whole space, its ends as well as its middle.
 
-Genes drawn independently make subnets of nearly one size: in `salnas` three quarters of them lie in three of ten
-bands of log macs, and the outer two at each end are empty. Here subnets are drawn with a leaning towards small or large choices, and then picked so that every
-band of log macs, within each resolution, holds equally many.
+Genes drawn independently make subnets of nearly one size: in `salnas` three quarters of them lie in three of
+ten bands of log macs, and the outer two at each end are empty. Here subnets are drawn with a leaning towards
+small or large choices, and then picked so that every band of log macs, within each resolution, holds equally
+many.
 """
 
 from __future__ import annotations

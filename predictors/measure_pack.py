@@ -1,0 +1,147 @@
+"""Times the subnets of this pack on the machine it runs on. Needs Python 3.8, numpy and onnxruntime only.
+
+    python measure.py --threads 4 --out my-device.csv
+
+Subnets are timed in turn, each beside the same reference subnet, so that a machine that slows down in between does
+not matter. The CSV grows subnet by subnet; started again, the script goes on where it stopped. Load it into SalNAS
+as the latencies of a device.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import sys
+import time
+import zipfile
+from typing import Any, Callable  # noqa: UP035 - Python 3.8
+
+import numpy as np
+import onnxruntime
+
+COLUMNS = ["id", "latency_ms", "noise", "rounds", "runtime", "provider", "threads"]
+WARM_UP = 3
+
+
+def arguments() -> argparse.Namespace:
+    """What was asked for on the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--threads", type=int, default=1, help="threads of onnxruntime (0: as it likes)")
+    parser.add_argument("--out", default="latency.csv", help="the table to write or go on with")
+    parser.add_argument(
+        "--models", type=int, default=0, help="time the first so many only; 10 are enough to rank"
+    )
+    parser.add_argument("--rounds", type=int, default=15, help="inferences of each subnet")
+    parser.add_argument(
+        "--provider", default="CPUExecutionProvider", help="execution provider of onnxruntime"
+    )
+    parser.add_argument("--pack", default="", help="the pack's folder or zip, if not where this script is")
+    asked = parser.parse_args()
+    if asked.threads < 0 or asked.rounds < 3 or asked.models < 0:
+        parser.error("--threads and --models are at least 0, --rounds at least 3")
+    if asked.provider not in onnxruntime.get_available_providers():
+        parser.error(
+            "this onnxruntime has only the providers " + ", ".join(onnxruntime.get_available_providers())
+        )
+    return asked
+
+
+def read_from(pack: str, name: str) -> bytes:
+    """The bytes of one file of the pack, be it a folder or a zip."""
+    if os.path.isdir(pack):
+        with open(os.path.join(pack, name), "rb") as stream:
+            return stream.read()
+    with zipfile.ZipFile(pack) as archive:
+        return archive.read(name)
+
+
+def open_model(content: bytes, asked: argparse.Namespace) -> Callable[[], float]:
+    """A function that runs one photo and returns the milliseconds."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = asked.threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors
+    session = onnxruntime.InferenceSession(content, options, providers=[asked.provider])
+    expected = session.get_inputs()[0]
+    shape = [size if isinstance(size, int) else 1 for size in expected.shape]
+    photo: Any = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    feed = {expected.name: photo if "uint8" in expected.type else photo.astype(np.float32)}
+
+    def run() -> float:
+        began = time.perf_counter()
+        session.run(None, feed)
+        return 1e3 * (time.perf_counter() - began)
+
+    for _ in range(WARM_UP):
+        run()
+    return run
+
+
+def timed(run: Callable[[], float], reference: Callable[[], float], rounds: int) -> Any:
+    """Milliseconds of a subnet and of the reference just before each, (rounds,) twice."""
+    pairs = [(reference(), run()) for _ in range(rounds)]
+    beside, own = np.array(pairs).T
+    return own, beside
+
+
+def finished(path: str) -> dict[str, float]:
+    """The latencies that the table holds already; a last line that was cut off is measured again."""
+    if not os.path.exists(path):
+        return {}
+    with open(path, newline="") as stream:
+        whole = [line for line in stream.read().splitlines(keepends=True) if line.endswith("\n")]
+    with open(path, "w", newline="") as stream:
+        stream.writelines(whole)
+    return {line["id"]: float(line["latency_ms"]) for line in csv.DictReader(whole)}
+
+
+def write_line(path: str, line: dict[str, Any]) -> None:
+    """Add one line, and the heading to an empty table."""
+    is_new = not os.path.exists(path) or os.path.getsize(path) == 0
+    with open(path, "a", newline="") as stream:
+        writer = csv.DictWriter(stream, COLUMNS)
+        if is_new:
+            writer.writeheader()
+        writer.writerow(line)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def main() -> None:
+    """Time every model of the pack that the table does not hold."""
+    asked = arguments()
+    pack = asked.pack or os.path.dirname(os.path.abspath(__file__))
+    manifest = json.loads(read_from(pack, "manifest.json").decode())
+    models = manifest["models"][: asked.models or None]
+    done = finished(asked.out)
+    reference = open_model(read_from(pack, manifest["reference"]["file"]), asked)
+    base = done.get(manifest["reference"]["id"])
+    for number, model in enumerate(models, 1):
+        if model["id"] not in done:
+            run = open_model(read_from(pack, model["file"]), asked)
+            own, beside = timed(run, reference, asked.rounds)
+            base = base or float(np.median(beside))
+            ratios = own / beside
+            spread = 1.4826 * float(np.median(np.abs(ratios - np.median(ratios))))
+            line = {
+                "id": model["id"],
+                "latency_ms": round(base * float(np.median(ratios)), 5),
+                "noise": round(1.2533 * spread / float(np.median(ratios)) / len(ratios) ** 0.5, 5),
+                "rounds": asked.rounds,
+                "runtime": "onnxruntime " + onnxruntime.__version__,
+                "provider": asked.provider,
+                "threads": asked.threads,
+            }
+            write_line(asked.out, line)
+            done[model["id"]] = line["latency_ms"]
+        sys.stdout.write(f"{number}/{len(models)} {model['id']} {done[model['id']]:.2f} ms\n")
+        sys.stdout.flush()
+    sys.stdout.write(f"Wrote {asked.out}\n")
+
+
+if __name__ == "__main__":
+    main()

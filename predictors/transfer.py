@@ -1,0 +1,123 @@
+"""A latency predictor for a new device from few measurements and the predictor of a known one.
+
+What the known device needs for each kind of operation is scaled to the new one, with a fixed time per operation
+beside it (a GPU spends most on starting them). The scales are never negative and are drawn together, more or less, as
+the measurements allow: with ten of them all kinds are nearly scaled alike, with a hundred each has its own. What
+remains is corrected by genes, as in `predictors.latency`.
+
+Notation: g kinds of operations, and one column more for starting them; rows (n, d); latencies in milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+from scipy.optimize import nnls
+
+from predictors.estimate import FloatArray, conformal_radius
+from predictors.features import WORK_COLUMNS, sections, work_of_rows
+from predictors.latency import LatencyModel, LatencyPredictor, TimedSection, fit_latency_model
+from predictors.pairs import fit_pairs
+from predictors.ranking import FOLDS, out_of_fold, quality
+from supernet.space import Rows, Space
+
+ALONE = 40
+"""Measurements from which on a fit without a known device is tried too."""
+
+NOTHING = "nothing"
+"""The start of a fit without a known device."""
+
+_TOGETHER = tuple(float(x) for x in np.logspace(-4, 0, 9))
+"""How strongly scales are drawn together: squared relative error of a measurement over variance of the scales."""
+
+_STARTS = np.array([name == "count" for _, name in WORK_COLUMNS])
+
+Recipe: TypeAlias = Callable[[Rows, FloatArray], LatencyModel]
+
+
+def transfer_latency(
+    space: Space,
+    known: Mapping[str, LatencyPredictor],
+    rows: Rows,
+    latency_ms: FloatArray,
+    rng: np.random.Generator,
+    *,
+    provenance: Mapping[str, Any] | None = None,
+) -> LatencyPredictor:
+    """Fit to the measurements (n,) of the subnets `rows` (n, d), starting from each known device in turn.
+
+    The start with the least held-out error wins; its name is in the provenance as `start`. Raises PredictorError
+    under 10 measurements.
+    """
+    recipes = {name: _recipe(space, predictor.model) for name, predictor in known.items()}
+    if not recipes or len(rows) >= ALONE:
+        recipes[NOTHING] = lambda seen, values: fit_latency_model(space, seen, values)
+    seed = int(rng.integers(2**32))
+    held_out = {
+        name: out_of_fold(recipe, rows, latency_ms, rng=np.random.default_rng(seed), folds=FOLDS)
+        for name, recipe in recipes.items()
+    }
+    error = {name: float(np.abs(np.log(latency_ms / values)).mean()) for name, values in held_out.items()}
+    start = min(error, key=lambda name: error[name])
+    return LatencyPredictor(
+        space,
+        recipes[start](rows, latency_ms),
+        conformal_radius(np.log(latency_ms / held_out[start])),
+        quality(latency_ms, held_out[start]),
+        {**(provenance or {}), "start": start},
+    )
+
+
+def transferred(space: Space, known: LatencyModel, rows: Rows, latency_ms: FloatArray) -> LatencyModel:
+    """The known model with its kinds of operations scaled to the measurements, and a correction of its own."""
+    starts = work_of_rows(space, rows)[:, _STARTS].sum(axis=1)
+    parts = np.column_stack([known.by_group(rows), starts]) * np.exp(known.correction(rows))[:, None]
+    scales = fit_scales(parts, latency_ms)
+    (correction, _), *_ = fit_pairs(space.sizes, rows, np.log(latency_ms / (parts @ scales))[:, None])
+    timed = tuple(
+        _rescaled(old, section.work[:, _STARTS].sum(axis=1), scales)
+        for old, section in zip(known.timed, sections(space), strict=True)
+    )
+    return LatencyModel(timed, correction + known.correction)
+
+
+def fit_scales(parts: FloatArray, latency_ms: FloatArray) -> FloatArray:
+    """(g + 1,) non-negative scales of the columns of `parts` (n, g + 1), the last one the number of starts.
+
+    Ridge regression on relative errors towards one scale for all kinds and no time for starts. How strongly is
+    chosen by the leave-one-out error.
+    """
+    usual = float(np.median(latency_ms / parts[:, :-1].sum(axis=1)))
+    unit = np.append(np.full(parts.shape[1] - 1, usual), np.median(latency_ms / parts[:, -1]))
+    shares = parts * unit / latency_ms[:, None]  # of a measurement; the kinds' add up to about 1
+    aim = np.append(np.ones(parts.shape[1] - 1), 0.0)
+    errors = [_leave_one_out(shares, aim, together) for together in _TOGETHER]
+    return unit * _drawn(shares, aim, _TOGETHER[int(np.argmin(errors))])
+
+
+def _drawn(shares: FloatArray, aim: FloatArray, together: float) -> FloatArray:
+    """(g + 1,) scales in units of the usual ones: least squares of shares @ scales = 1, drawn to `aim`."""
+    strength = np.sqrt(together)
+    system = np.vstack([shares, strength * np.eye(len(aim))])
+    scales, _ = nnls(system, np.append(np.ones(len(shares)), strength * aim))
+    found: FloatArray = scales
+    return found
+
+
+def _leave_one_out(shares: FloatArray, aim: FloatArray, together: float) -> float:
+    others = ~np.eye(len(shares), dtype=bool)
+    found = [share @ _drawn(shares[mask], aim, together) for share, mask in zip(shares, others, strict=True)]
+    return float(np.square(np.array(found) - 1.0).mean())
+
+
+def _rescaled(old: TimedSection, starts: FloatArray, scales: FloatArray) -> TimedSection:
+    """The section on the new device; the time for starts is counted with the last kind of operation."""
+    ms = old.ms * scales[:-1]
+    ms[:, -1] += starts * scales[-1]
+    return TimedSection(old.genes, old.counts, ms)
+
+
+def _recipe(space: Space, known: LatencyModel) -> Recipe:
+    return lambda rows, latency_ms: transferred(space, known, rows, latency_ms)
