@@ -27,7 +27,7 @@ from service.schemas import Problem
 from service.settings import Settings
 from service.store.sql import open_store
 from service.use_cases import Exports, Limits, Searches, Subnets
-from service.worker import Worker
+from service.worker import Pace, Worker
 from supernet.errors import SalnasError
 
 log = logging.getLogger(__name__)
@@ -36,12 +36,17 @@ WEB = Path(__file__).parent / "web"
 _STREAM_SECONDS = 5
 
 
-def create_app(settings: Settings, *, store: JobStore | None = None, search_processes: int = 1) -> FastAPI:
+def create_app(
+    settings: Settings, *, store: JobStore | None = None, search_processes: int | None = None
+) -> FastAPI:
     """The service as an ASGI application.
 
-    `search_processes` is the number of search workers; with 0 searches run in a thread of this process, and
-    only then a store that other processes cannot reach will do. Raises SettingsError, Unavailable.
+    `search_processes` is the number of search workers instead of `settings.workers`; with 0 searches run in a
+    thread of this process, and only then a store that other processes cannot reach will do. Raises
+    SettingsError, Unavailable.
     """
+    processes = settings.workers if search_processes is None else search_processes
+    pace = Pace(lease=settings.lease_seconds)
     jobs = store or open_store(database_url(settings))
     shelf = WorkbenchShelf(settings.results, settings.supernet, cached_nets=settings.cached_nets)
     artifacts = Artifacts(settings.state / "artifacts")
@@ -49,10 +54,11 @@ def create_app(settings: Settings, *, store: JobStore | None = None, search_proc
     found = Searches(jobs, shelf, default_supernet=settings.supernet, limits=limits)
     metrics = Metrics()
     runners = {JobKind.EXPORT: ExportRunner(shelf, artifacts)}
-    threads = [Worker(jobs, runners, name="exports")]
-    if search_processes == 0:
-        threads.append(Worker(jobs, {JobKind.SEARCH: SearchRunner(shelf)}, name="searches"))
-    crew = _Crew(threads, [WorkerProcess(settings) for _ in range(search_processes)])
+    threads = [Worker(jobs, runners, name="exports", pace=pace)]
+    if not processes:
+        runner = SearchRunner(shelf, settings.save_seconds)
+        threads.append(Worker(jobs, {JobKind.SEARCH: runner}, name="searches", pace=pace))
+    crew = _Crew(threads, [WorkerProcess(settings) for _ in range(processes)])
     context = Context(
         settings=settings,
         store=jobs,

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
     from PIL import Image
-    from supernet.export import ExportReport
 
     from search.engine import Generation
     from search.run import SearchResult
     from service.estimates import Choice, Estimates
     from service.supernets import SupernetFile
     from service.workbench import SearchRequest
+    from supernet.export import ExportReport
     from supernet.space import Arch, Rows, Space
 
 Blobs = Mapping[str, "bytes | None"]
@@ -133,6 +133,8 @@ class Bench(Protocol):
         should_stop: Callable[[], bool] | None = None,
         directory: Path | None = None,
         resume: bool = False,
+        save_every: float = 5.0,
+        warm_start: Rows | None = None,
     ) -> SearchResult: ...
     def rows_of(self, front: pd.DataFrame) -> Rows: ...
     def export(self, arch: Arch, path: Path) -> ExportReport: ...

@@ -19,7 +19,7 @@ from service.jobs import JobKind
 from service.runner import SearchRunner
 from service.settings import Settings, variable
 from service.store.sql import open_store
-from service.worker import Worker
+from service.worker import Pace, Worker
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ def as_environment(settings: Settings) -> dict[str, str]:
 
 def database_url(settings: Settings) -> str:
     """Where the jobs are."""
-    return f"sqlite:///{settings.state / 'jobs.db'}"
+    return settings.database or f"sqlite:///{settings.state.absolute() / 'jobs.db'}"
 
 
 def main() -> None:
@@ -116,7 +116,10 @@ def main() -> None:
     store = open_store(database_url(settings))
     shelf = WorkbenchShelf(settings.results, settings.supernet, cached_nets=settings.cached_nets)
     worker = Worker(
-        store, {JobKind.SEARCH: SearchRunner(shelf)}, name=f"{socket.gethostname()}:{os.getpid()}"
+        store,
+        {JobKind.SEARCH: SearchRunner(shelf, settings.save_seconds)},
+        name=f"{socket.gethostname()}:{os.getpid()}",
+        pace=Pace(lease=settings.lease_seconds),
     )
     try:
         worker.run(leaving)

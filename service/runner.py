@@ -7,6 +7,8 @@ worker may die, or run on after losing its lease, without harm.
 
 from __future__ import annotations
 
+import json
+import math
 import tempfile
 import time
 import zlib
@@ -21,7 +23,7 @@ from service.artifacts import Artifacts
 from service.fronts import StoredFront, annotated
 from service.jobs import Progress
 from service.ports import Bench, Benches, Outcome, Session
-from service.workbench import SearchRequest
+from service.workbench import SearchRequest, rows_of_ids
 
 if TYPE_CHECKING:
     from search.engine import Generation
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 FRONT = "front"
 STATE = "state"
 MANIFEST = "manifest"
+ANCESTORS = "ancestors"
+"""Ids of the subnets that a search begins with, as JSON."""
 
 _MANIFEST_FILE = "manifest.json"
 _FIRST_REPORT = 0.25
@@ -41,13 +45,15 @@ _REPORT_SHARE = 0.05
 class SearchRunner:
     """Runs searches."""
 
-    def __init__(self, benches: Benches) -> None:
+    def __init__(self, benches: Benches, save_every: float = 5.0) -> None:
         self._benches = benches
+        self._save_every = save_every
 
     def run(self, session: Session) -> Outcome:
         """See `Runner.run`."""
         bench = self._benches.get(session.job.request["supernet"])
         request = search_request(session.job.request)
+        ancestors = session.blob(ANCESTORS)
         with tempfile.TemporaryDirectory(prefix="salnas-search-") as folder:
             directory = Path(folder)
             resume = _restore(session, directory)
@@ -58,8 +64,11 @@ class SearchRunner:
                 should_stop=session.should_stop,
                 directory=directory,
                 resume=resume,
+                save_every=self._save_every,
+                warm_start=None if ancestors is None else rows_of_ids(bench.space, json.loads(ancestors)),
             )
             complete = result.reason != "stopped"
+            reporter.last(result, complete=complete)
             blobs = {FRONT: _final_front(bench, request, result).to_bytes()}
             state = {STATE: None, MANIFEST: None} if complete else _saved_state(directory)
             return Outcome(search_result(result), complete, {**blobs, **state})
@@ -80,7 +89,7 @@ class ExportRunner:
         with self._artifacts.incoming(".onnx") as path:
             report = bench.export(arch, path)
             artifact = self._artifacts.keep(path)
-        manifest = {name: value for name, value in asdict(report).items() if name != "path"}
+        manifest = {name: _finite(value) for name, value in asdict(report).items() if name != "path"}
         return Outcome(
             {**manifest, "subnet": bench.space.id_of(arch), "artifact": artifact.name},
             complete=True,
@@ -140,6 +149,22 @@ class _Reporter:
         took = self._reported - began
         self._pause = max(_FIRST_REPORT, min(_LONGEST_PAUSE, seconds * _REPORT_SHARE), took / _REPORT_SHARE)
 
+    def last(self, result: SearchResult, *, complete: bool) -> None:
+        """Called once at the end."""
+        fraction = (
+            1.0 if complete else _fraction(result.evaluations, result.generations, result.seconds, self._stop)
+        )
+        progress = Progress(
+            generation=result.generations,
+            evaluations=result.evaluations,
+            subnets=len(result.front),
+            hypervolume=result.hypervolume,
+            seconds=result.seconds,
+            fraction=fraction,
+            remaining_seconds=0.0 if complete else _remaining(result.seconds, fraction),
+        )
+        self._session.report(progress)
+
     def _front(self, generation: Generation) -> StoredFront:
         problem, found = generation.problem, generation.front
         columns = {name: found.values[:, j] for j, name in enumerate(problem.columns)}
@@ -154,16 +179,7 @@ def _final_front(bench: Bench, request: SearchRequest, result: SearchResult) -> 
 
 
 def _progress(generation: Generation, seconds: float, stop: Stop) -> Progress:
-    shares = [
-        done / limit
-        for done, limit in (
-            (generation.evaluations, stop.evaluations),
-            (generation.number, stop.generations),
-            (seconds, stop.seconds),
-        )
-        if limit is not None
-    ]
-    fraction = min(1.0, max(shares, default=0.0))
+    fraction = _fraction(generation.evaluations, generation.number, seconds, stop)
     return Progress(
         generation=generation.number,
         evaluations=generation.evaluations,
@@ -171,8 +187,18 @@ def _progress(generation: Generation, seconds: float, stop: Stop) -> Progress:
         hypervolume=generation.hypervolume,
         seconds=seconds,
         fraction=fraction,
-        remaining_seconds=seconds * (1.0 - fraction) / fraction if fraction > 0.0 else None,
+        remaining_seconds=_remaining(seconds, fraction),
     )
+
+
+def _fraction(evaluations: int, generations: int, seconds: float, stop: Stop) -> float:
+    """The share of the limit that is nearest; a search that ends by itself may end earlier."""
+    limits = ((evaluations, stop.evaluations), (generations, stop.generations), (seconds, stop.seconds))
+    return min(1.0, max((done / limit for done, limit in limits if limit is not None), default=0.0))
+
+
+def _remaining(seconds: float, fraction: float) -> float | None:
+    return seconds * (1.0 - fraction) / fraction if fraction > 0.0 else None
 
 
 def _restore(session: Session, directory: Path) -> bool:
@@ -193,6 +219,11 @@ def _saved_state(directory: Path) -> dict[str, bytes | None]:
         STATE: zlib.compress(state_path(directory).read_bytes(), 1),
         MANIFEST: zlib.compress((directory / _MANIFEST_FILE).read_bytes(), 1),
     }
+
+
+def _finite(value: Any) -> Any:
+    """JSON has neither NaN nor infinity."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _modified(directory: Path) -> int | None:

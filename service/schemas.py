@@ -81,6 +81,14 @@ class SearchCreate(_Request):
     seconds: float | None = Field(None, gt=0, le=86_400, description="Most time to search, in s.")
 
 
+class SearchFork(_Request):
+    """How a new search that begins with the front of another differs from it."""
+
+    constraints: Constraints | None = Field(None, description="The same as before without.")
+    effort: Effort = "balanced"
+    seed: int | None = Field(None, ge=0, le=2**53 - 1, description="The same as before without.")
+
+
 class ProgressOut(_Answer):
     """How far a search is."""
 

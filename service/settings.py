@@ -22,6 +22,16 @@ _ABOUT = "about"
 _LOOPBACK = re.compile(r"127(\.\d{1,3}){3}|::1|localhost")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
+_COUNTS = (
+    "workers",
+    "lease_seconds",
+    "max_photo_bytes",
+    "max_body_bytes",
+    "max_queue",
+    "max_evaluations",
+    "cached_nets",
+)
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -43,6 +53,14 @@ class Settings:
     state: Path = field(
         default=ROOT / "var", metadata={_ABOUT: "folder of the service's searches and exports"}
     )
+    database: str = field(
+        default="", metadata={_ABOUT: "URL of the database of jobs; without one SQLite in the state folder"}
+    )
+    workers: int = field(default=1, metadata={_ABOUT: "searches that run at the same time"})
+    lease_seconds: int = field(
+        default=30, metadata={_ABOUT: "time after which the job of a worker that fell silent goes to another"}
+    )
+    save_seconds: int = field(default=5, metadata={_ABOUT: "time between saved states of a search"})
     max_photo_bytes: int = field(
         default=20_000_000, metadata={_ABOUT: "largest photo that the service accepts"}
     )
@@ -59,8 +77,9 @@ class Settings:
         for name in ("supernet", "device"):
             check_name(name, getattr(self, name))
         _require("port", self.port, 0 <= self.port <= 65535, "It is a number from 0 to 65535.")
-        for name in ("max_photo_bytes", "max_body_bytes", "max_queue", "max_evaluations", "cached_nets"):
+        for name in _COUNTS:
             _require(name, getattr(self, name), getattr(self, name) >= 1, "It is at least 1.")
+        _require("save_seconds", self.save_seconds, self.save_seconds >= 0, "It is 0 or above.")
         remedy = (
             "The service has no keys yet, so it listens on this machine only: 127.0.0.1, ::1 or localhost."
         )

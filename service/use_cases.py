@@ -21,7 +21,7 @@ from service.estimates import Choice
 from service.fronts import BudgetIndex, StoredFront, annotated
 from service.jobs import Event, IdempotencyKey, Job, JobKind, JobState
 from service.ports import Bench, Benches, JobStore, Place
-from service.runner import FRONT, search_request
+from service.runner import ANCESTORS, FRONT, search_request
 from service.workbench import DEFAULT_OBJECTIVES, SearchRequest
 from supernet.errors import CheckpointError, SettingsError
 
@@ -86,10 +86,9 @@ class Searches:
         """
         bench = self._benches.get(supernet)
         request = self._with_effort(request, effort)
-        stored = {"supernet": bench.id, **request.to_json()}
-        job = Job(new_id("search", self._clock()), JobKind.SEARCH, _plain(stored), self._clock())
         self._require_room()
         bench.check(request)
+        job = self._new_search(bench, request)
         return self._store.add(job, key=idempotency_key(key, job.request))
 
     def get(self, search_id: str) -> Job:
@@ -110,6 +109,44 @@ class Searches:
     def resume(self, search_id: str) -> Job:
         """Continue a cancelled or failed search from its last saved generation."""
         return self._store.update(self.get(search_id).id, lambda job: job.resumed())
+
+    def fork(
+        self,
+        search_id: str,
+        *,
+        constraints: Sequence[str] | None = None,
+        effort: str = "balanced",
+        seed: int | None = None,
+        key: str | None = None,
+    ) -> tuple[Job, bool]:
+        """Queue a search like another that has ended, begun with its front, under other constraints.
+
+        What is None stays as it was. Raises as `submit` does, and NotReady where there is no front yet.
+        """
+        parent, front = self.front(search_id)
+        if not parent.state.is_final or not len(front):
+            raise NotReady(
+                f"Search {parent.id} is {parent.state} and has no final front to begin with.",
+                field="state",
+                value=parent.state.value,
+                remedy="Fork a search that has ended.",
+            )
+        request = search_request(parent.request)
+        request = replace(
+            request,
+            constraints=request.constraints if constraints is None else tuple(constraints),
+            seed=request.seed if seed is None else seed,
+            evaluations=None,
+            seconds=None,
+        )
+        bench = self._benches.get(str(parent.request["supernet"]))
+        request = self._with_effort(request, effort)
+        self._require_room()
+        bench.check(request)
+        job = replace(self._new_search(bench, request), parent=parent.id)
+        ancestors = json.dumps(front.table["id"].tolist()).encode()
+        named = idempotency_key(key, {**job.request, "parent": parent.id})
+        return self._store.add(job, key=named, blobs={ANCESTORS: ancestors})
 
     def events(self, search_id: str, *, after: int = 0, limit: int = 100) -> list[Event]:
         """Events behind number `after`. Raises NotFound."""
@@ -161,6 +198,10 @@ class Searches:
         if shipped is not None:
             return self._store.add(shipped[0], blobs={FRONT: shipped[1].to_bytes()})[0]
         return self._store.add(job)[0]
+
+    def _new_search(self, bench: Bench, request: SearchRequest) -> Job:
+        stored = {"supernet": bench.id, **request.to_json()}
+        return Job(new_id("search", self._clock()), JobKind.SEARCH, _plain(stored), self._clock())
 
     def _resolve(self, search_id: str) -> str:
         return self._default if search_id == DEFAULT else search_id

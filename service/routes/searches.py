@@ -21,6 +21,7 @@ from service.schemas import (
     EventOut,
     FrontOut,
     SearchCreate,
+    SearchFork,
     SearchList,
     SearchOut,
     State,
@@ -97,6 +98,22 @@ def cancel_search(search_id: str, service: Service) -> SearchOut:
 def resume_search(search_id: str, service: Service) -> SearchOut:
     """Continue a cancelled or failed search where it stopped."""
     return SearchOut.of(service.searches.resume(search_id))
+
+
+@router.post("/{search_id}:fork", status_code=202)
+def fork_search(
+    search_id: str,
+    body: SearchFork,
+    service: Service,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+) -> SearchOut:
+    """Queue a search that begins with the front of this one, under other constraints."""
+    job, _ = service.searches.fork(
+        search_id, constraints=body.constraints, effort=body.effort, seed=body.seed, key=idempotency_key
+    )
+    response.headers["Location"] = f"/v1/searches/{job.id}"
+    return SearchOut.of(job)
 
 
 @router.get(
