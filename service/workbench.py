@@ -163,10 +163,13 @@ class Workbench:
         should_stop: Callable[[], bool] | None = None,
         directory: Path | None = None,
         resume: bool = False,
+        save_every: float = 5.0,
+        warm_start: Rows | None = None,
     ) -> SearchResult:
-        """Search the space for the Pareto front that `request` asks for.
+        """Search the space for the Pareto front that `request` asks for, beginning with `warm_start` (k, d).
 
-        With `directory` a record is left there, from which `resume` continues. Raises InvalidConstraint,
+        With `directory` a record is left there, its state every `save_every` seconds, from which `resume`
+        continues. Raises InvalidConstraint,
         InfeasibleBudget (says what is possible), PredictorError and DeviceError (a predictor is missing).
         """
         from search.run import search
@@ -190,6 +193,8 @@ class Workbench:
                 "request": request.to_json(),
             },
             resume=resume,
+            save_every=save_every,
+            warm_start=warm_start,
         )
 
     def check(self, request: SearchRequest) -> None:
