@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import socket
 import sys
 import time
@@ -119,6 +120,7 @@ def search(
 ) -> None:
     """Find the Pareto front under constraints; without a limit, until it stops growing."""
     from service.workbench import DEFAULT_OBJECTIVES, SearchRequest
+    from supernet.files import write_atomic
 
     if resume and out is None:
         raise SettingsError(
@@ -143,6 +145,8 @@ def search(
             directory=out,
             resume=resume,
         )
+    if out is not None:
+        write_atomic(out / "subnets.csv", bench.front(result, request).table.to_csv(index=False))
     found = bench.front_json(result, request) | {"directory": None if out is None else str(out)}
 
     def view() -> RenderableType:
@@ -173,13 +177,26 @@ def front_show(
 def export(
     arch: ArchText,
     out: Annotated[Path, typer.Option("--out", help="ONNX file to write.")],
+    precision: Annotated[str, typer.Option(help="fp32, fp16, or int8 (needs --photos).")] = "fp32",
+    photos: Annotated[
+        Path | None, typer.Option(help="Folder of photos that int8 is calibrated and the file checked on.")
+    ] = None,
     supernet: SupernetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write a subnet as ONNX, checked against torch."""
+    from service.pictures import load_folder
+
+    if precision == "int8" and photos is None:
+        raise SettingsError(
+            "An int8 model is calibrated on photos.",
+            field="photos",
+            remedy="Name a folder of them with --photos.",
+        )
     bench = _workbench(supernet)
     chosen = bench.arch(arch, files=True)
-    report = bench.export(chosen, _file_to_write(out, (".onnx",)))
+    target = _file_to_write(out, (".onnx",))
+    report = bench.export(chosen, target, precision, load_folder(photos) if photos else ())
     found = {"subnet": bench.space.id_of(chosen), "supernet": bench.id, **_plain(asdict(report))}
 
     def view() -> RenderableType:
@@ -187,7 +204,7 @@ def export(
             ("file", str(report.path)),
             ("size", display.size(report.size_bytes)),
             ("parity", f"{report.parity_error:.1e} largest difference to torch"),
-            ("opset", str(report.opset)),
+            ("precision", f"{report.precision}, opset {report.opset}"),
             ("sha256", report.sha256),
             ("time", display.duration(report.seconds)),
         ]
@@ -229,11 +246,7 @@ def predict(
             found["predictions"].append(target.to_json(saliency) | {"seconds": seconds})
             advance(number + 1, None)
 
-    def view() -> RenderableType:
-        facts = [(Path(p["image"]).name, f"{p['overlay']}, {p['map']}") for p in found["predictions"]]
-        return display.facts_view(found["subnet"], f"{len(plan)} predicted: overlay, raw map", facts)
-
-    _show(as_json, found, view)
+    _show(as_json, found, lambda: display.predictions_view(found))
 
 
 @app.command()
@@ -350,8 +363,8 @@ def serve(
     as_json: JsonOption = False,
 ) -> None:
     """Start the HTTP service with its page; Ctrl-C ends it."""
-    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    settings = replace(_settings(), **given)
+    found = _settings()
+    settings = replace(found, host=host or found.host, port=found.port if port is None else port)
     _check_free(settings.host, settings.port)
     url = f"http://{f'[{settings.host}]' if ':' in settings.host else settings.host}:{settings.port}"
     from service.main import serve as run_service
@@ -510,7 +523,9 @@ def _print_json(found: Mapping[str, Any]) -> None:
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+    """Values that JSON has: paths as text, nothing for what is no finite number."""
+    texts = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+    return {n: None if isinstance(v, float) and not math.isfinite(v) else v for n, v in texts.items()}
 
 
 @contextmanager

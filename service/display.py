@@ -13,7 +13,7 @@ from rich.text import Text
 _SHOWN = 20
 _MOST_QUANTITIES = 5
 _BETTER = {"kld": "lower"}
-_LABELS = {"auc": "AUC-Judd"}
+_LABELS = {"auc": "AUC"}
 _NO_QUANTITY = ("id", "resolution", "knee")
 _HEADINGS = {"latency_ms": "latency", "parameters": "params", "memory_bytes": "memory"}
 
@@ -101,11 +101,11 @@ def front_view(front: Mapping[str, Any], shown: int = _SHOWN) -> RenderableType:
     kept = _spread(subnets, front["knee"], shown)
     quantities = _quantities(front)
     labels = {**_HEADINGS, "accuracy": _label(front["accuracy_metric"])}
-    table = _table("", "subnet", "input", *(labels.get(name) or _heading(name) for name in quantities))
+    table = _table("  subnet", "input", *(labels.get(name) or _heading(name) for name in quantities))
     for subnet in kept:
-        mark = "◆" if subnet["id"] == front["knee"] else ""
+        mark = "◆" if subnet["id"] == front["knee"] else " "
         values = (_quantity(name, subnet[name]) for name in quantities)
-        table.add_row(mark, subnet["id"], resolution(subnet["resolution"]), *values)
+        table.add_row(f"{mark} {subnet['id']}", resolution(subnet["resolution"]), *values)
     hidden = len(subnets) - len(kept)
     more = f", {hidden} between them not shown" if hidden else ""
     legend = Text("◆ knee   * measured, others predicted", style="dim")
@@ -167,6 +167,18 @@ def devices_view(found: Mapping[str, Any]) -> RenderableType:
     return Group(_title("Devices", about), table) if devices else _title("Devices", about)
 
 
+def predictions_view(found: Mapping[str, Any]) -> RenderableType:
+    """Photos with the files that their maps became."""
+    table = Table(box=box.SIMPLE, header_style="bold", padding=(0, 1), pad_edge=False)
+    for name in ("photo", "overlay", "raw map"):
+        table.add_column(name, overflow="fold")
+    table.add_column("time", justify="right", no_wrap=True)
+    for prediction in found["predictions"]:
+        names = (prediction[key] for key in ("image", "overlay", "map"))
+        table.add_row(*names, duration(prediction["seconds"]))
+    return Group(_title(found["subnet"], "where people look: bright in the overlay, 1 in the raw map"), table)
+
+
 def facts_view(title: str, about: str, facts: Iterable[tuple[str, str]]) -> RenderableType:
     """A title and lines of name and value."""
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
@@ -198,7 +210,7 @@ def _title(name: str, about: str) -> Text:
 def _table(*names: str) -> Table:
     """A table whose first columns of words are left-aligned, numbers right-aligned."""
     table = Table(box=box.SIMPLE, header_style="bold", padding=(0, 1), pad_edge=False)
-    words = {"", "stage", "subnet", "id", "layer", "kind", "metric", "better", "device", "runtime"}
+    words = {"", "stage", "  subnet", "id", "layer", "kind", "metric", "better", "device", "runtime"}
     for name in names:
         table.add_column(name, justify="left" if name in words else "right", no_wrap=True)
     return table

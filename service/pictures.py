@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from supernet.errors import SettingsError
+from supernet.errors import ImageError, SettingsError
 from supernet.files import atomic_path
 
 if TYPE_CHECKING:
     from PIL import Image
 
 OVERLAYS = (".png", ".jpg", ".jpeg", ".webp")
+PHOTOS = (".jpg", ".jpeg", ".png", ".webp")
 RAW_MAPS = (".npy", ".png")
 
 
@@ -65,6 +66,21 @@ def plan_outputs(images: Sequence[Path], out: Path, raw: Path | None = None) -> 
     ]
     _check_distinct(images, targets)
     return targets
+
+
+def load_folder(folder: Path, most: int = 64) -> list[Image.Image]:
+    """The first photos of a folder, by name. Raises ImageError where it holds none or one is damaged."""
+    from supernet.images import load_image
+
+    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in PHOTOS)[:most]
+    if not paths:
+        raise ImageError(
+            f"There is no photo in {folder}.",
+            field="photos",
+            value=str(folder),
+            remedy=f"Name a folder with files that end in {', '.join(PHOTOS)}.",
+        )
+    return [load_image(path) for path in paths]
 
 
 def write_prediction(target: Target, photo: Image.Image, saliency: NDArray[np.float32]) -> None:

@@ -11,27 +11,28 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.estimates import COSTS, METRICS, Choice, Estimates, load_estimates
 from service.supernets import SupernetFile, find_supernet
-from supernet.cost import layer_table
+from supernet.cost import cost, layer_table
 from supernet.errors import CheckpointError, InvalidArch, SettingsError
 from supernet.space import Arch, Rows, Space, get_space
 
 if TYPE_CHECKING:
     import pandas as pd
     from PIL import Image
-    from supernet.export import ExportReport
 
     from search.engine import Generation
     from search.problem import Objective
     from search.record import Record
     from search.run import SearchResult, Stop
+    from service.fronts import StoredFront
     from supernet.evaluate import Evaluation
+    from supernet.export import ExportReport, Precision
     from supernet.network import SaliencyNet, Supernet
 
 T = TypeVar("T")
@@ -206,10 +207,15 @@ class Workbench:
         evaluate = lambda rows: self.estimates.evaluate(rows, names, request.choice)  # noqa: E731
         feasible_rows(make_problem(self.space, evaluate, objectives, request.constraints), request.seed)
 
-    def front_json(self, result: SearchResult, request: SearchRequest) -> dict[str, Any]:
-        """A finished search as plain data: the subnets of its front with predictions, and how it went."""
+    def front(self, result: SearchResult, request: SearchRequest) -> StoredFront:
+        """The front of a finished search with every quantity that is known of its subnets."""
         from service.fronts import annotated
 
+        rows = self.rows_of(result.front)
+        return annotated(result.pareto, rows, self.estimates, request.choice, result.hypervolume)
+
+    def front_json(self, result: SearchResult, request: SearchRequest) -> dict[str, Any]:
+        """A finished search as plain data: the subnets of its front with predictions, and how it went."""
         return {
             "supernet": self.id,
             "space": self.space.name,
@@ -218,13 +224,7 @@ class Workbench:
             "device": request.device,
             "accuracy_metric": request.metric,
             "seed": request.seed,
-            "subnets": annotated(
-                result.pareto,
-                self.rows_of(result.front),
-                self.estimates,
-                request.choice,
-                result.hypervolume,
-            ).subnets(),
+            "subnets": self.front(result, request).subnets(),
             "knee": result.knee,
             "hypervolume": result.hypervolume,
             "evaluations": result.evaluations,
@@ -254,11 +254,24 @@ class Workbench:
             for device in list_devices(self.results / "predictors" / self.id, self.space)
         ]
 
-    def export(self, arch: Arch, path: Path) -> ExportReport:
-        """Write a subnet as ONNX, checked against torch. Raises ExportError."""
-        from supernet.export import export_onnx
+    def export(
+        self, arch: Arch, path: Path, precision: str = "fp32", photos: Sequence[Image.Image] = ()
+    ) -> ExportReport:
+        """Write a subnet as ONNX, checked against torch.
 
-        return export_onnx(self.net(arch), path, metadata=self._export_metadata(arch))
+        `photos`, of any size, are what int8 is calibrated on and what the check compares. Raises ExportError.
+        """
+        from supernet.export import export_onnx
+        from supernet.images import resize_photo
+
+        fitted = [np.asarray(resize_photo(photo, arch.resolution)).transpose(2, 0, 1) for photo in photos]
+        return export_onnx(
+            self.net(arch),
+            path,
+            metadata=self._export_metadata(arch),
+            precision=cast("Precision", precision),
+            photos=np.stack(fitted) if fitted else None,
+        )
 
     def predict(self, arch: Arch, image: Image.Image) -> NDArray[np.float32]:
         """The saliency map of a photo at its own size: (H, W) in [0, 1]."""
@@ -400,6 +413,9 @@ def stored_front(record: Record, constraints: Sequence[str] = (), best: int | No
 
     Raises CheckpointError where the search has not finished, InvalidConstraint, InfeasibleBudget.
     """
+    from search.front import Front
+    from service.fronts import StoredFront
+
     manifest = record.manifest
     if record.front is None:
         raise CheckpointError(
@@ -408,14 +424,17 @@ def stored_front(record: Record, constraints: Sequence[str] = (), best: int | No
             value=str(record.directory),
             remedy="Continue it with `salnas search --resume --out …` and the options it was started with.",
         )
-    front = record.front.within(constraints) if constraints else record.front
-    front = front if best is None else front.best(best)
     space = get_space(manifest.space)
+    costs = asdict(cost(space, rows_of_ids(space, record.front.table["id"].tolist())))
+    front = Front(record.front.table.assign(**costs), record.front.objectives)
+    front = front.within(constraints) if constraints else front
+    front = front if best is None else front.best(best)
     request = manifest.provenance.get("request", {})
-    subnets = Estimates(None, space).describe(rows_of_ids(space, front.table["id"].tolist()), DEFAULT_CHOICE)
+    bare = StoredFront(front.table, front.objectives, (), manifest.hypervolume)
+    subnets = bare.subnets()
     for name in (o.name for o in front.objectives if o.name not in COSTS):
-        for subnet, value in zip(subnets, front.table[name].tolist(), strict=True):
-            subnet[name] = {"predicted": value, "low": None, "high": None, "measured": None}
+        for subnet in subnets:
+            subnet[name] = {"predicted": subnet[name], "low": None, "high": None, "measured": None}
     return {
         "supernet": manifest.provenance.get("supernet"),
         "space": manifest.space,
