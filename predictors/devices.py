@@ -146,7 +146,7 @@ def make_device(
     return Device(name, predictor, runtime, registration.threads, description, details=details)
 
 
-def save_device(folder: Path, device: Device, space: Space, measured: Measurements) -> Device:
+def save_device(folder: Path, device: Device, measured: Measurements) -> Device:
     """Keep a device: its measurements as CSV and its predictor. One of that name is replaced."""
     table = folder / f"{_PREFIX}{device.name}.csv"
     text = "id,latency_ms\n" + "".join(

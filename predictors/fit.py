@@ -207,8 +207,11 @@ def cpu_device(threads: int, runtime_name: str = "onnxruntime") -> str:
 def quality_table(lines: list[tuple[str, Quality, str]]) -> Display:
     """Held-out quality of predictors for the terminal: Kendall τ, Spearman ρ, errors, 90 % intervals."""
     display = Display(title="Held-out quality (cross-validation)", box=SIMPLE, padding=(0, 1))
-    for heading in ("target", "n", "τ", "ρ", "MAE", "≤5 %", "≤10 %", "90 % interval"):
-        display.add_column(heading, justify="left" if heading == "target" else "right", no_wrap=True)
+    for heading in ("target", "n", "τ", "ρ", "MAE", "≤5 %", "≤10 %", "interval"):
+        is_name = heading == "target"
+        display.add_column(
+            heading, justify="left" if is_name else "right", no_wrap=True, min_width=26 * is_name
+        )
     for name, q, interval in lines:
         figures = (f"{q.kendall:.3f}", f"{q.spearman:.3f}", f"{q.mae:.3g}")
         display.add_row(name, str(q.n), *figures, f"{q.within_5:.0%}", f"{q.within_10:.0%}", interval)

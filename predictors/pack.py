@@ -7,7 +7,6 @@ takes as long to compute and lets thirty models fit into a few megabytes.
 from __future__ import annotations
 
 import json
-import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
 from importlib.resources import files
@@ -30,14 +29,14 @@ SUBNETS = 30
 
 FORMAT = "salnas-pack-1"
 _POOL = 1500
-_KEPT = 1024
+_KEPT = 64
 """Different numbers in each tensor of weights."""
 
 _STAMP = (2024, 1, 1, 0, 0, 0)
 """Time of all files in a pack: equal packs are equal byte by byte."""
 
-Export: TypeAlias = Callable[[Arch, Path], object]
-"""Writes the ONNX file of a subnet."""
+Export: TypeAlias = Callable[[Arch], onnx.ModelProto]
+"""Makes the ONNX model of a subnet."""
 
 
 def pack_rows(space: Space, n: int = SUBNETS, *, seed: int = 0) -> Rows:
@@ -46,7 +45,7 @@ def pack_rows(space: Space, n: int = SUBNETS, *, seed: int = 0) -> Rows:
     The first is the smallest subnet, the reference. Each next one is where a model of size, shares of the kinds of
     work, and genes is least certain given those before it (greedy D-optimal design).
     """
-    pool = covering_rows(space, np.random.default_rng(seed), min(_POOL, space.size))
+    pool = covering_rows(space, np.random.default_rng(seed), _POOL)
     features = _telling_features(space, pool)
     variance = np.square(features).sum(axis=1)
     directions = np.zeros((0, len(pool)))
@@ -122,10 +121,7 @@ def _put(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
 
 
 def _light_model(export: Export, arch: Arch) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "subnet.onnx"
-        export(arch, path)
-        model = onnx.load(path)
+    model = export(arch)
     for tensor in model.graph.initializer:
         values = numpy_helper.to_array(tensor)
         if values.dtype.kind == "f" and values.size > _KEPT:

@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from predictors.pack import Export
 from predictors.timing import Prepare, Runner
 from supernet.errors import DeviceError
 from supernet.export import Photos, Precision, export_onnx
 from supernet.network import Supernet, extract
+from supernet.onnx_graph import saliency_model
 from supernet.runtime import onnx_session, random_photos
 from supernet.space import Arch
 
@@ -53,6 +55,11 @@ def onnx_runtime(supernet: Supernet, threads: int, precision: Precision = "fp32"
         yield lambda: _milliseconds(lambda: session.run(None, feed))
 
     return prepare
+
+
+def exporter(supernet: Supernet) -> Export:
+    """Makes the ONNX model of a subnet, the one that users export; for `predictors.pack`."""
+    return lambda arch: saliency_model(extract(supernet, arch).eval())
 
 
 def torch_runtime(supernet: Supernet, threads: int) -> Prepare:

@@ -16,7 +16,9 @@ from supernet.cost import cost
 from supernet.space import Rows, Space
 
 _STEEPEST = 7.0
-_POOL = 40
+_POOL = 20_000
+"""Candidates; so many whatever is asked for, so that more subnets of one seed begin with the fewer."""
+
 _BANDS = 20
 
 
@@ -24,11 +26,12 @@ def covering_rows(space: Space, rng: np.random.Generator, n: int, *, bands: int 
     """(≤ n, d) different genotypes spread evenly over log macs within each resolution.
 
     The first two are the smallest and the largest subnet; the others come in an order in which every prefix
-    covers the space too. Fewer than n only where the space holds fewer.
+    covers the space too, and equals what a smaller n gives (up to 2000). Fewer than n only where the space holds
+    fewer.
     """
     ends = np.stack([np.zeros_like(space.sizes), space.sizes - 1])
-    pool = leaning_rows(space, rng, max(_POOL * n, 2000))
-    pool = np.concatenate([ends, pool, space.sample(rng, n)])
+    candidates = max(_POOL, 10 * n)
+    pool = np.concatenate([ends, leaning_rows(space, rng, candidates), space.sample(rng, candidates // 10)])
     if space.size <= len(pool):
         pool = np.concatenate([ends, space.rows_of_indices(rng.permutation(space.size))])
     _, first = np.unique(space.indices(pool), return_index=True)

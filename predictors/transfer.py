@@ -10,7 +10,9 @@ Notation: g kinds of operations, and one column more for starting them; rows (n,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from itertools import product
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -29,8 +31,11 @@ ALONE = 40
 NOTHING = "nothing"
 """The start of a fit without a known device."""
 
-_TOGETHER = tuple(float(x) for x in np.logspace(-4, 0, 9))
+_TOGETHER = tuple(float(x) for x in np.logspace(-4, 1, 11))
 """How strongly scales are drawn together: squared relative error of a measurement over variance of the scales."""
+
+_SHARES_OF_STARTS = (0.0, 0.25, 0.5, 0.75, 0.95)
+"""Of the usual latency on the new device, spent on starting operations."""
 
 _STARTS = np.array([name == "count" for _, name in WORK_COLUMNS])
 
@@ -86,15 +91,15 @@ def transferred(space: Space, known: LatencyModel, rows: Rows, latency_ms: Float
 def fit_scales(parts: FloatArray, latency_ms: FloatArray) -> FloatArray:
     """(g + 1,) non-negative scales of the columns of `parts` (n, g + 1), the last one the number of starts.
 
-    Ridge regression on relative errors towards one scale for all kinds and no time for starts. How strongly is
-    chosen by the leave-one-out error.
+    Ridge regression on relative errors towards one scale for all kinds and some share for starts; that share, and
+    how strongly, are those that make the measurements likeliest.
     """
     usual = float(np.median(latency_ms / parts[:, :-1].sum(axis=1)))
     unit = np.append(np.full(parts.shape[1] - 1, usual), np.median(latency_ms / parts[:, -1]))
     shares = parts * unit / latency_ms[:, None]  # of a measurement; the kinds' add up to about 1
-    aim = np.append(np.ones(parts.shape[1] - 1), 0.0)
-    errors = [_leave_one_out(shares, aim, together) for together in _TOGETHER]
-    return unit * _drawn(shares, aim, _TOGETHER[int(np.argmin(errors))])
+    aims = [np.append(np.full(parts.shape[1] - 1, 1.0 - share), share) for share in _SHARES_OF_STARTS]
+    aim, together = min(product(aims, _TOGETHER), key=lambda pair: _surprise(shares, *pair))
+    return unit * _drawn(shares, aim, together)
 
 
 def _drawn(shares: FloatArray, aim: FloatArray, together: float) -> FloatArray:
@@ -106,10 +111,12 @@ def _drawn(shares: FloatArray, aim: FloatArray, together: float) -> FloatArray:
     return found
 
 
-def _leave_one_out(shares: FloatArray, aim: FloatArray, together: float) -> float:
-    others = ~np.eye(len(shares), dtype=bool)
-    found = [share @ _drawn(shares[mask], aim, together) for share, mask in zip(shares, others, strict=True)]
-    return float(np.square(np.array(found) - 1.0).mean())
+def _surprise(shares: FloatArray, aim: FloatArray, together: float) -> float:
+    """Minus the log likelihood of the measurements, up to a constant, their noise profiled out."""
+    off = 1.0 - shares @ aim
+    covariance = np.eye(len(shares)) + shares @ shares.T / together
+    fit = float(off @ np.linalg.solve(covariance, off)) / len(off)
+    return 0.5 * len(off) * math.log(max(fit, 1e-12)) + 0.5 * float(np.linalg.slogdet(covariance)[1])
 
 
 def _rescaled(old: TimedSection, starts: FloatArray, scales: FloatArray) -> TimedSection:

@@ -80,10 +80,13 @@ def test_work_equals_the_layer_table_of_each_subnet(space: Space) -> None:
         depthwise = [op for op in operations if op.kind == "depthwise" and op.kernel == 5]
         at = WORK_COLUMNS.index(("depthwise-5", "traffic"))
         expected = sum(
-            op.c_in * op.height * op.width * op.stride**2 + op.c_out * op.height * op.width for op in depthwise
+            op.c_in * op.height * op.width * op.stride**2 + op.c_out * op.height * op.width
+            for op in depthwise
         )
         assert found[at] == expected
-        assert found[[i for i, (_, kind) in enumerate(WORK_COLUMNS) if kind == "count"]].sum() == len(operations)
+        assert found[[i for i, (_, kind) in enumerate(WORK_COLUMNS) if kind == "count"]].sum() == len(
+            operations
+        )
 
 
 def test_sections_depend_on_few_genes() -> None:

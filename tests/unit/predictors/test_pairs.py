@@ -46,7 +46,7 @@ def test_table_equals_kernel_regression() -> None:
     degree = np.concatenate([np.arange(1, k) for k in SIZES])
     both = contrasts(SIZES, np.vstack([rows, unseen])) * chosen.decay ** (degree - 1)
     kernels = [both[:, gene == j] @ both[:, gene == j].T for j in range(len(SIZES))]
-    kernel = sum(kernels) + 100.0
+    kernel = np.sum(kernels, axis=0) + 100.0
     for i in range(len(SIZES)):
         for j in range(i):
             kernel = kernel + chosen.pair_scale**2 * kernels[i] * kernels[j]

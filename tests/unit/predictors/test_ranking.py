@@ -40,7 +40,9 @@ def test_folds_are_equal_and_cover_all() -> None:
 
 def memorise(rows: Rows, targets: FloatArray) -> Model:
     known = {tuple(row): target for row, target in zip(rows.tolist(), targets, strict=True)}
-    return lambda unseen: np.array([known.get(tuple(row), np.full_like(targets[0], -1.0)) for row in unseen.tolist()])
+    return lambda unseen: np.array(
+        [known.get(tuple(row), np.full_like(targets[0], -1.0)) for row in unseen.tolist()]
+    )
 
 
 @pytest.mark.parametrize("shape", [(40,), (40, 2)])

@@ -42,6 +42,11 @@ def test_rows_are_different_valid_and_begin_with_the_ends(space: object) -> None
     assert (rows[1] == which.sizes - 1).all()
 
 
+def test_more_rows_begin_with_the_fewer() -> None:
+    few, more = (covering_rows(SALNAS, np.random.default_rng(4), n) for n in (30, 300))
+    assert (more[:30] == few).all()
+
+
 def test_a_small_space_is_listed_whole() -> None:
     rows = covering_rows(TINY, np.random.default_rng(0), TINY.size + 50)
     assert len(np.unique(TINY.indices(rows))) == len(rows) == TINY.size

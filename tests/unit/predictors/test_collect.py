@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from predictors.collect import LastPhotos, collect_accuracy, collect_latency
+from predictors.sampling import covering_rows
+from predictors.tables import read_table
+from predictors.timing import Runner, TimingPlan
+from supernet.cost import cost
+from supernet.data.synthetic import synthetic
+from supernet.errors import DataError
+from supernet.evaluate import EvaluationSet, evaluate_net
+from supernet.network import Supernet, extract
+from supernet.space import Arch, Space
+
+ROOT = Path(__file__).resolve().parents[3]
+IDENTITY = {"supernet_fingerprint": "feed", "data": "synthetic"}
+
+
+@contextmanager
+def pretended(arch: Arch) -> Iterator[Runner]:
+    """A machine that does a million macs a millisecond."""
+    from supernet.space import get_space
+
+    space = get_space(arch.space)
+    yield lambda: float(cost(space, space.encode(arch)[None]).macs[0]) / 1e6
+
+
+def test_the_table_holds_what_an_evaluation_gives(
+    tmp_path: Path, tiny_supernet: Supernet, photos: EvaluationSet
+) -> None:
+    space = tiny_supernet.space
+    rows = covering_rows(space, np.random.default_rng(0), 5)
+    steps: list[tuple[int, int]] = []
+    table = collect_accuracy(
+        tiny_supernet,
+        rows,
+        photos,
+        tmp_path / "a.parquet",
+        IDENTITY,
+        progress=lambda *step: steps.append(step),
+    )
+    assert (table.rows(space) == rows).all()
+    assert steps == [(number, 5) for number in range(1, 6)]
+    expected = evaluate_net(extract(tiny_supernet, space.decode(rows[3])), photos)
+    assert table.column("cc")[3] == pytest.approx(expected.cc)
+    assert table.column("auc")[3] == pytest.approx(expected.auc)
+    assert table.column("n_photos").tolist() == [4.0] * 5
+    assert table.identity["supernet_fingerprint"] == "feed"
+
+
+def test_what_is_there_is_not_measured_again(
+    tmp_path: Path, tiny_supernet: Supernet, photos: EvaluationSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = covering_rows(tiny_supernet.space, np.random.default_rng(0), 6)
+    path = tmp_path / "a.parquet"
+    collect_accuracy(tiny_supernet, rows[:4], photos, path, IDENTITY)
+    evaluated: list[object] = []
+
+    def counted(net: object, *rest: object) -> object:
+        evaluated.append(net)
+        return evaluate_net(net, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("predictors.collect.evaluate_net", counted)
+    twice = np.concatenate([rows, rows[2:]])
+    table = collect_accuracy(tiny_supernet, twice, photos, path, IDENTITY)
+    assert len(evaluated) == 2
+    assert len(table) == 6
+    with pytest.raises(DataError, match="supernet_fingerprint"):
+        collect_accuracy(tiny_supernet, rows, photos, path, IDENTITY | {"supernet_fingerprint": "beef"})
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+import numpy as np, torch
+import predictors.collect as collect
+from predictors.sampling import covering_rows
+from supernet.data.synthetic import synthetic
+from supernet.evaluate import build_evaluation_set
+from supernet.network import Supernet
+from supernet.space import get_space
+
+space = get_space("tiny")
+torch.manual_seed(0)
+supernet = Supernet(space).eval()
+photos = build_evaluation_set(synthetic(4), resolutions=space.resolutions, map_size=(32, 32))
+rows = covering_rows(space, np.random.default_rng(0), int(sys.argv[2]))
+identity = {"supernet_fingerprint": "feed", "data": "synthetic"}
+collect.collect_accuracy(supernet, rows, photos, Path(sys.argv[1]), identity, chunk_seconds=0.0)
+"""
+
+
+def collecting(path: Path, n: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", KILLED, str(path), str(n)], cwd=ROOT)
+
+
+def test_a_killed_collection_goes_on_where_it_stopped(tmp_path: Path, tiny: Space) -> None:
+    path = tmp_path / "a.parquet"
+    process = collecting(path, 300)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (path.exists() and len(read_table(path)) >= 5):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait(30) == -signal.SIGKILL
+    survived = read_table(path)
+    assert 5 <= len(survived) < 300
+    wanted = len(survived) + 5
+    assert collecting(path, wanted).wait(60) == 0
+    finished = read_table(path)
+    assert finished.ids[: len(survived)] == survived.ids
+    assert finished.frame.iloc[: len(survived)].equals(survived.frame)
+    assert len(set(finished.ids)) == len(finished) == wanted
+
+
+def test_latencies_are_in_milliseconds_of_the_first_reference(tmp_path: Path, tiny: Space) -> None:
+    rows = covering_rows(tiny, np.random.default_rng(0), 11)
+    path = tmp_path / "l.parquet"
+    identity = {"device": {"runtime": "pretended"}}
+    rng = np.random.default_rng(0)
+    plan = TimingPlan(rounds=3, group=4)
+    collect_latency(tiny, rows[:5], pretended, path, identity, rng, plan=plan)
+
+    @contextmanager
+    def slower(arch: Arch) -> Iterator[Runner]:
+        with pretended(arch) as run:
+            yield lambda: 3.0 * run()
+
+    steps: list[tuple[int, int]] = []
+    table = collect_latency(
+        tiny, rows, slower, path, identity, rng, plan=plan, progress=lambda *step: steps.append(step)
+    )
+    assert table.column("latency_ms") == pytest.approx(cost(tiny, rows).macs / 1e6)
+    assert table.column("raw_ms")[-1] == pytest.approx(3.0 * cost(tiny, rows).macs[-1] / 1e6)
+    assert table.identity["reference_ms"] == pytest.approx(cost(tiny, rows[:1]).macs[0] / 1e6)
+    assert table.column("rounds").tolist() == [3.0] * 11
+    assert steps == [(9, 11), (11, 11)]
+
+
+def test_last_photos_are_the_end_of_a_split() -> None:
+    whole = synthetic(10)
+    part = LastPhotos(whole, 3)
+    assert len(part) == 3
+    assert part.names == whole.names[7:]
+    assert [part[i].name for i in range(3)] == list(part.names)
+    assert part.fingerprint() != whole.fingerprint()
+    for count in (0, 11):
+        with pytest.raises(DataError, match="10 photos"):
+            LastPhotos(whole, count)

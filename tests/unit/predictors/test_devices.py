@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from predictors.device_csv import Measurements, read_measurements
+from predictors.devices import (
+    Device,
+    Registration,
+    list_devices,
+    load_device,
+    make_device,
+    predictor_path,
+    save_device,
+    table_path,
+)
+from predictors.latency import LatencyPredictor
+from predictors.pack import pack_rows
+from predictors.ranking import quality
+from predictors.sampling import covering_rows
+from supernet.errors import DeviceError, PredictorError
+from supernet.space import Space
+
+
+@pytest.fixture(scope="module")
+def built_in(known: LatencyPredictor) -> Device:
+    return Device("cpu-1-thread", known)
+
+
+def measurements(space: Space, latency_ms: Any, n: int = 30) -> Measurements:
+    rows = pack_rows(space, n)
+    return Measurements(tuple(space.ids(rows)), rows, latency_ms(rows))
+
+
+def register(space: Space, built_in: Device, measured: Measurements, name: str = "pi-5") -> Device:
+    return make_device(space, Registration(name, threads=4), measured, [built_in], np.random.default_rng(0))
+
+
+def test_a_device_from_thirty_measurements(salnas: Space, built_in: Device, make_gadget: Any) -> None:
+    gadget = make_gadget(60)
+    device = register(
+        salnas, built_in, measurements(salnas, lambda rows: 5 * gadget.latency_ms(salnas, rows))
+    )
+    unseen = covering_rows(salnas, np.random.default_rng(1), 200)
+    found = quality(5 * gadget.latency_ms(salnas, unseen, noise=0.0), device.predictor.predict(unseen).mean)
+    assert found.within_10 >= 0.95
+    assert device.predictor.provenance["start"] == "cpu-1-thread"
+    assert device.threads == 4
+
+
+def test_a_saved_device_is_found_again(
+    salnas: Space, built_in: Device, make_gadget: Any, tmp_path: Path
+) -> None:
+    measured = measurements(salnas, lambda rows: make_gadget(61).latency_ms(salnas, rows))
+    saved = save_device(tmp_path, register(salnas, built_in, measured), measured)
+    built_in.predictor.save(predictor_path(tmp_path, "cpu-1-thread"))
+    assert [device.name for device in list_devices(tmp_path, salnas)] == ["cpu-1-thread", "pi-5"]
+    again = load_device(tmp_path, "pi-5", salnas)
+    rows = salnas.sample(np.random.default_rng(0), 20)
+    assert (again.predictor.predict(rows).mean == saved.predictor.predict(rows).mean).all()
+    assert (again.threads, again.table) == (4, saved.table)
+    assert again.table is not None
+    stored = read_measurements(again.table, salnas)
+    assert stored.ids == measured.ids
+    assert (stored.latency_ms == measured.latency_ms).all()
+
+
+def test_a_missing_or_damaged_device(salnas: Space, tmp_path: Path) -> None:
+    assert list_devices(tmp_path / "none", salnas) == []
+    with pytest.raises(DeviceError, match="There is no device 'x'") as caught:
+        load_device(tmp_path, "x", salnas)
+    assert "none yet" in (caught.value.remedy or "")
+    predictor_path(tmp_path, "y").write_bytes(b"nonsense")
+    with pytest.raises(DeviceError) as caught:
+        load_device(tmp_path, "x", salnas)
+    assert "y" in (caught.value.remedy or "")
+    with pytest.raises(PredictorError, match="latency-y"):
+        list_devices(tmp_path, salnas)
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", "a b", "-x", "x" * 65, "x\n", "ä"])
+def test_names_that_are_no_file_names(tmp_path: Path, name: str) -> None:
+    for path in (predictor_path, table_path):
+        with pytest.raises(DeviceError, match="cannot be called"):
+            path(tmp_path, name)
+
+
+def test_a_disturbed_measurement_is_left_out(salnas: Space, built_in: Device, make_gadget: Any) -> None:
+    gadget = make_gadget(62)
+
+    def disturbed(rows: Any) -> Any:
+        latency = gadget.latency_ms(salnas, rows)
+        latency[[4, 17]] *= 8.0
+        return latency
+
+    measured = measurements(salnas, disturbed)
+    device = register(salnas, built_in, measured)
+    (note,) = device.details["notes"]
+    assert measured.ids[4] in note
+    assert measured.ids[17] in note
+    unseen = covering_rows(salnas, np.random.default_rng(1), 200)
+    truth = gadget.latency_ms(salnas, unseen, noise=0.0)
+    assert quality(truth, device.predictor.predict(unseen).mean).within_10 >= 0.9
+
+
+def test_units_that_are_mixed_are_refused(salnas: Space, built_in: Device, make_gadget: Any) -> None:
+    def mixed(rows: Any) -> Any:
+        latency = make_gadget(63).latency_ms(salnas, rows)
+        latency[5] *= 1000.0
+        return latency
+
+    measured = measurements(salnas, mixed)
+    for known in ([built_in], []):
+        with pytest.raises(DeviceError, match=measured.ids[5]):
+            make_device(salnas, Registration("pi"), measured, known, np.random.default_rng(0))
+
+
+def test_latencies_beside_the_wrong_ids_are_refused(
+    salnas: Space, built_in: Device, make_gadget: Any
+) -> None:
+    def shuffled(rows: Any) -> Any:
+        return np.random.default_rng(3).permutation(make_gadget(64).latency_ms(salnas, rows))
+
+    with pytest.raises(DeviceError, match="do not go with the subnets"):
+        register(salnas, built_in, measurements(salnas, shuffled))
+
+
+def test_equal_latencies_are_refused(salnas: Space, built_in: Device) -> None:
+    with pytest.raises(DeviceError, match="do not go with the subnets"):
+        register(salnas, built_in, measurements(salnas, lambda rows: np.full(len(rows), 20.0)))
+
+
+def test_without_any_known_device(salnas: Space, make_gadget: Any) -> None:
+    measured = measurements(salnas, lambda rows: make_gadget(65).latency_ms(salnas, rows), n=60)
+    device = make_device(salnas, Registration("first"), measured, [], np.random.default_rng(0))
+    assert device.predictor.quality.spearman > 0.9
+
+
+def test_threads_are_at_least_one(salnas: Space, built_in: Device, make_gadget: Any) -> None:
+    measured = measurements(salnas, lambda rows: make_gadget(66).latency_ms(salnas, rows))
+    with pytest.raises(DeviceError, match="0 threads"):
+        make_device(salnas, Registration("x", threads=0), measured, [built_in], np.random.default_rng(0))

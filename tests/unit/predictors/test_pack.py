@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import ast
+import csv
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from predictors.device_csv import read_measurements
+from predictors.pack import SUBNETS, pack_rows, write_pack
+from predictors.runtimes import exporter
+from supernet.network import Supernet
+from supernet.space import Space
+
+ROOT = Path(__file__).resolve().parents[3]
+SCRIPT = ROOT / "predictors" / "measure_pack.py"
+
+
+@pytest.fixture(scope="module")
+def pack(tiny_supernet: Supernet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rows = pack_rows(tiny_supernet.space, 12)
+    return write_pack(
+        tiny_supernet.space, rows, exporter(tiny_supernet), tmp_path_factory.mktemp("pack") / "p.zip"
+    )
+
+
+def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(folder / "measure.py"), *options]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+
+
+def unpacked(pack: Path, folder: Path) -> Path:
+    with zipfile.ZipFile(pack) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+def test_the_script_needs_numpy_and_onnxruntime_only() -> None:
+    tree = ast.parse(SCRIPT.read_text(), feature_version=(3, 8))
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert {name.partition(".")[0] for name in imported} - set(sys.stdlib_module_names) == {
+        "numpy",
+        "onnxruntime",
+    }
+
+
+def test_a_pack_is_measured_and_loaded(pack: Path, tmp_path: Path, tiny: Space) -> None:
+    folder = unpacked(pack, tmp_path)
+    done = run(folder, "--threads", "1", "--rounds", "3", "--out", "mine.csv")
+    assert done.returncode == 0, done.stderr
+    assert "12/12" in done.stdout
+    found = read_measurements(folder / "mine.csv", tiny, unit="ms")
+    assert (found.rows == pack_rows(tiny, 12)).all()
+    with (folder / "mine.csv").open() as stream:
+        lines = list(csv.DictReader(stream))
+    assert {line["runtime"] for line in lines} == {f"onnxruntime {onnxruntime.__version__}"}
+    assert all(float(line["noise"]) >= 0 for line in lines)
+
+
+def test_a_measurement_goes_on_where_it_stopped(pack: Path, tmp_path: Path) -> None:
+    folder = unpacked(pack, tmp_path)
+    table = folder / "latency.csv"
+    assert run(folder, "--models", "3", "--rounds", "3").returncode == 0
+    before = table.read_text().splitlines()
+    assert len(before) == 4
+    with table.open("a") as stream:
+        stream.write("tiny-0")  # killed in the middle of a line
+    assert run(folder, "--models", "5", "--rounds", "3").returncode == 0
+    after = table.read_text().splitlines()
+    assert after[:4] == before
+    assert len(after) == 6
+
+
+def test_a_packed_zip_is_measured_too(pack: Path, tmp_path: Path) -> None:
+    (tmp_path / "measure.py").write_bytes(SCRIPT.read_bytes())
+    done = run(tmp_path, "--pack", str(pack), "--models", "1", "--rounds", "3")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "latency.csv").exists()
+
+
+@pytest.mark.parametrize("option", ["--threads=-1", "--rounds=1", "--models=-2", "--provider=AbacusProvider"])
+def test_options_that_make_no_sense(pack: Path, tmp_path: Path, option: str) -> None:
+    done = run(unpacked(pack, tmp_path), option)
+    assert done.returncode == 2
+    assert "error" in done.stderr
+
+
+def test_models_are_light_and_run(pack: Path, tiny: Space) -> None:
+    with zipfile.ZipFile(pack) as archive:
+        manifest = json.loads(archive.read("manifest.json"))
+        assert manifest["reference"]["id"] == tiny.id_of(tiny.smallest())
+        assert [model["id"] for model in manifest["models"]] == tiny.ids(pack_rows(tiny, 12))
+        largest = archive.getinfo(manifest["models"][1]["file"])
+        assert largest.compress_size < 0.7 * largest.file_size
+        session = onnxruntime.InferenceSession(archive.read(largest), providers=["CPUExecutionProvider"])
+    shape = [1, *session.get_inputs()[0].shape[1:]]
+    (saliency,) = session.run(None, {"image": np.full(shape, 100, np.uint8)})
+    assert np.isfinite(saliency).all()
+
+
+def test_equal_packs_are_equal_files(pack: Path, tiny_supernet: Supernet, tmp_path: Path) -> None:
+    space = tiny_supernet.space
+    again = write_pack(space, pack_rows(space, 12), exporter(tiny_supernet), tmp_path / "q.zip")
+    assert again.read_bytes() == pack.read_bytes()
+
+
+def test_pack_rows_differ_and_every_prefix_is_a_pack(salnas: Space) -> None:
+    rows = pack_rows(salnas, SUBNETS)
+    assert len(np.unique(salnas.indices(rows))) == SUBNETS
+    assert (rows[:10] == pack_rows(salnas, 10)).all()
+    assert (rows[0] == 0).all()
+    assert (rows[1] == salnas.sizes - 1).all()
+    assert set(rows[:10, 0]) == {0, 1}
+    drawn = [np.bincount(rows[:, gene], minlength=int(k)) for gene, k in enumerate(salnas.sizes)]
+    assert min(int(counts[[0, -1]].min()) for counts in drawn) >= 4
