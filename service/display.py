@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -85,9 +85,9 @@ def subnet_view(subnet: Mapping[str, Any], *, layers: bool = False) -> Renderabl
     facts.add_row("macs", f"{count(subnet['macs'])} for one photo")
     facts.add_row("memory", f"{size(subnet['memory_bytes'])} of activations at the peak")
     for metric, value in subnet["predictions"]["accuracy"].items():
-        facts.add_row(_label(metric), _estimate(value, "{:.3f}"))
+        facts.add_row(_label(metric), _estimate(value, _score))
     for device, value in subnet["predictions"]["latency_ms"].items():
-        facts.add_row("latency", f"{_estimate(value, '{:.1f} ms')}  on {device}")
+        facts.add_row("latency", f"{_estimate(value, _milliseconds)}  on {device}")
     for note in subnet["notes"]:
         facts.add_row("note", Text(note, style="yellow"))
     detail = _layers(subnet["layers"]) if layers else _stages(subnet["arch"])
@@ -230,18 +230,24 @@ def _quantity(name: str, value: Any) -> str:
     """A cell of a front: the measured value with a star, else the predicted or exact one."""
     if not isinstance(value, Mapping):
         return size(value) if name == "memory_bytes" else count(value)
-    form = "{:.1f} ms" if name.startswith("latency_ms") else "{:.3f}"
-    if value["measured"] is None:
-        return form.format(value["predicted"])
-    return form.format(value["measured"]) + "*"
+    show = _milliseconds if name.startswith("latency_ms") else _score
+    return show(value["predicted"]) if value["measured"] is None else show(value["measured"]) + "*"
 
 
-def _estimate(value: Mapping[str, float | None], form: str) -> str:
+def _estimate(value: Mapping[str, float | None], show: Callable[[float | None], str]) -> str:
     """A prediction with its interval, and the measured value where there is one."""
     measured, predicted, low, high = (value[name] for name in ("measured", "predicted", "low", "high"))
-    bounds = "" if low is None or high is None else f" ({form.format(low)} to {form.format(high)})"
-    text = f"{form.format(predicted)} predicted{bounds}"
-    return text if measured is None else f"{form.format(measured)} measured, {text}"
+    bounds = "" if low is None or high is None else f" ({show(low)} to {show(high)})"
+    text = f"{show(predicted)} predicted{bounds}"
+    return text if measured is None else f"{show(measured)} measured, {text}"
+
+
+def _milliseconds(value: float | None) -> str:
+    return "–" if value is None else f"{_digits(value)} ms"
+
+
+def _score(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
 
 
 def _stages(arch: Mapping[str, Any]) -> Table:
