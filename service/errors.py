@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 
 from supernet.errors import SalnasError
+
+_LONGEST_LIST = 20
+_LONGEST_TEXT = 200
 
 
 class ServiceError(SalnasError):
@@ -74,9 +77,11 @@ class Unavailable(ServiceError):
 
 
 def plain(value: object) -> object:
-    """A value of an error as JSON data: text and numbers as they are, lists of them, anything else as text."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value[:200] if isinstance(value, str) else value
-    if isinstance(value, Sequence) and len(value) <= 20:
+    """A value of an error as JSON data: short texts, numbers and lists of them as they are, the rest as text."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, list | tuple) and len(value) <= _LONGEST_LIST:
         return [plain(item) for item in value]
-    return str(value)[:200]
+    return str(value)[:_LONGEST_TEXT]

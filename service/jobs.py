@@ -173,9 +173,11 @@ class Job:
         self._held(token)
         return replace(self, progress=progress, idle_claims=0 if saved else self.idle_claims)
 
-    def released(self, token: str) -> Job:
-        """Handed back by a worker that leaves; the next one continues."""
+    def released(self, token: str, now: float) -> Job:
+        """Handed back by a worker that leaves; the next one continues, unless somebody wants no more of it."""
         self._held(token)
+        if self.cancel_requested:
+            return self._ended(JobState.CANCELLED, now)
         return self._moved(JobState.QUEUED, lease=None)
 
     def succeeded(self, token: str, result: Mapping[str, Any], now: float) -> Job:

@@ -117,7 +117,7 @@ class Worker:
             return lambda job: job.succeeded(token, ending.result, now)
         if session.cancelled:
             return lambda job: job.cancelled(token, ending.result, now)
-        return lambda job: job.released(token)
+        return lambda job: job.released(token, now)
 
 
 class _Session:

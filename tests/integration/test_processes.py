@@ -215,16 +215,21 @@ def test_killed_workers_change_nothing(results: Path, tmp_path: Path, undisturbe
     with serving(results, tmp_path / "state") as served:
         path = start_search(served)
         for _ in range(3):
-            before = evaluated(served, path)
-            worker = served.worker()
-            wait_for(lambda seen=before: evaluated(served, path) > seen or ended(served, path))
-            time.sleep(rng.uniform(0.0, 1.0))
-            os.kill(worker, signal.SIGKILL)
-            wait_for(lambda dead=worker: not exists(dead))
+            kill_the_worker(served, path, rng.uniform(0.0, 1.0))
         job = wait_for(lambda: ended(served, path), 120)
         assert job["state"] == "succeeded", job
         assert job["attempts"] > 1
         assert front_ids(served, path) == undisturbed
+
+
+def kill_the_worker(served: Served, path: str, pause: float) -> None:
+    """Wait until it has done something, and a little longer."""
+    before = evaluated(served, path)
+    worker = served.worker()
+    wait_for(lambda: evaluated(served, path) > before or ended(served, path) is not None)
+    time.sleep(pause)
+    os.kill(worker, signal.SIGKILL)
+    wait_for(lambda: not exists(worker))
 
 
 def test_a_killed_service_loses_nothing(results: Path, tmp_path: Path, undisturbed: list[str]) -> None:
