@@ -7,11 +7,10 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from types import FrameType
 
 import uvicorn
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 
 from service.artifacts import Artifacts
 from service.benches import WorkbenchShelf
@@ -21,7 +20,7 @@ from service.jobs import JobKind
 from service.metrics import Metrics
 from service.ports import JobStore
 from service.processes import WorkerProcess, database_url
-from service.routes import exports, health, searches, subnets, supernets
+from service.routes import exports, health, page, searches, subnets, supernets
 from service.runner import ExportRunner, SearchRunner
 from service.schemas import Problem
 from service.settings import Settings
@@ -32,7 +31,6 @@ from supernet.errors import SalnasError
 
 log = logging.getLogger(__name__)
 
-WEB = Path(__file__).parent / "web"
 _STREAM_SECONDS = 5
 
 
@@ -91,9 +89,7 @@ def create_app(
     app.state.context = context
     for module in (searches, subnets, exports, supernets, health):
         app.include_router(module.router)
-    page = APIRouter()
-    page.frontend("/", directory=WEB, fallback=None)
-    app.include_router(page)
+    app.include_router(page.router)
     add_error_handlers(app)
     app.add_middleware(
         BodyLimit, limit=settings.max_body_bytes, limits={subnets.PREDICTIONS: settings.max_photo_bytes}

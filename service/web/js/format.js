@@ -1,0 +1,125 @@
+/** Numbers, units and names as people read them. */
+
+/** @typedef {import("./types.js").Subnet} Subnet */
+/** @typedef {import("./types.js").Estimate} Estimate */
+
+/**
+ * @typedef {Object} Quantity
+ * @property {string} label  on its own
+ * @property {string} short  in a row of choices
+ * @property {string} unit
+ * @property {number} scale  what one unit is
+ * @property {number} digits  significant ones
+ * @property {boolean} [higher]  whether more is better
+ */
+
+/** @type {Object<string, Quantity>} */
+const QUANTITIES = {
+  accuracy: { label: "Accuracy", short: "Accuracy", unit: "", scale: 1, digits: 3, higher: true },
+  latency_ms: { label: "Latency", short: "Latency", unit: "ms", scale: 1, digits: 3 },
+  macs: { label: "Multiply-accumulates", short: "Macs", unit: "G", scale: 1e9, digits: 3 },
+  parameters: { label: "Parameters", short: "Parameters", unit: "M", scale: 1e6, digits: 3 },
+  memory_bytes: { label: "Peak activation memory", short: "Memory", unit: "MiB", scale: 2 ** 20, digits: 3 },
+  energy_mj: { label: "Energy", short: "Energy", unit: "mJ", scale: 1, digits: 3 },
+};
+
+const METRICS = { cc: "CC", nss: "NSS", sim: "SIM", auc: "AUC", kld: "KLD" };
+
+/** Name of an accuracy metric as the field writes it. @param {string} metric */
+export function metricName(metric) {
+  return METRICS[/** @type {keyof typeof METRICS} */ (metric)] ?? metric;
+}
+
+/** What is known of a column, `latency_ms@DEVICE` included. @param {string} name @returns {Quantity} */
+export function quantity(name) {
+  const [head, device] = name.split("@");
+  const known = QUANTITIES[head] ?? { label: metricName(head), short: metricName(head), unit: "", scale: 1, digits: 3, higher: head !== "kld" };
+  return device ? { ...known, label: `${known.label} on ${device}` } : known;
+}
+
+/** Title of an axis. @param {string} name @param {string} metric @param {string} device */
+export function axisTitle(name, metric, device) {
+  const { label, unit } = quantity(name);
+  if (name === "accuracy") return `Accuracy (${metricName(metric)})`;
+  if (name === "latency_ms") return `Latency on ${device} (ms)`;
+  return unit ? `${label} (${unit})` : label;
+}
+
+/** With so many significant digits, and thousands apart. @param {number|null|undefined} value @param {number} digits */
+export function significant(value, digits = 3) {
+  if (value === null || value === undefined || !Number.isFinite(value)) return "–";
+  if (value === 0) return "0";
+  const places = Math.max(0, digits - 1 - Math.floor(Math.log10(Math.abs(value)) + 1e-12));
+  return value.toLocaleString("en", { minimumFractionDigits: places, maximumFractionDigits: places });
+}
+
+/** A value in the units of its column, without the unit. @param {string} name @param {number|null|undefined} value */
+export function inUnits(name, value) {
+  const { scale, digits, unit } = quantity(name);
+  if (value === null || value === undefined) return "–";
+  return unit === "" ? value.toFixed(digits) : significant(value / scale, digits);
+}
+
+/** A value with its unit. @param {string} name @param {number|null|undefined} value */
+export function withUnit(name, value) {
+  const { unit } = quantity(name);
+  return unit ? `${inUnits(name, value)}\u00a0${unit}` : inUnits(name, value);
+}
+
+/** `0.781–0.803`, empty where there are no bounds. @param {string} name @param {any} estimate */
+export function interval(name, estimate) {
+  if (!estimate || typeof estimate !== "object" || estimate.low === null || estimate.high === null) return "";
+  return `${inUnits(name, estimate.low)}–${inUnits(name, estimate.high)}`;
+}
+
+/** The number a column has for a subnet: the prediction where it is predicted. @param {any} subnet @param {string} name @returns {number|null} */
+export function valueOf(subnet, name) {
+  const value = subnet[name];
+  if (value && typeof value === "object") return value.predicted ?? value.measured ?? null;
+  return typeof value === "number" ? value : null;
+}
+
+/** `256 × 192`: width times height, as the field writes it. @param {[number, number]} resolution */
+export function resolutionText([height, width]) {
+  return `${width} × ${height}`;
+}
+
+/** 1,234,567. @param {number} value */
+export function count(value) {
+  return Math.round(value).toLocaleString("en");
+}
+
+/** `1.4 s`, `3 min 20 s`, `2 h 5 min`. @param {number|null|undefined} seconds */
+export function duration(seconds) {
+  if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return "–";
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  if (seconds < 60) return `${Math.round(seconds)} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
+  return `${Math.floor(seconds / 3600)} h ${Math.round((seconds % 3600) / 60)} min`;
+}
+
+/** `14:02`, with the day where it is not today. @param {number|string} time seconds since 1970, or ISO 8601 */
+export function clock(time) {
+  const date = new Date(typeof time === "number" ? time * 1000 : time);
+  const today = new Date().toDateString() === date.toDateString();
+  const hours = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  return today ? hours : `${date.toLocaleDateString([], { day: "numeric", month: "short" })}, ${hours}`;
+}
+
+/** `24.3 MB`. @param {number} bytes */
+export function fileSize(bytes) {
+  if (bytes < 1e6) return `${significant(bytes / 1e3)} kB`;
+  return `${significant(bytes / 1e6)} MB`;
+}
+
+/** `macs<=1.2e9` in words: `Macs ≤ 1.2 G`. @param {string} text */
+export function constraintText(text) {
+  const match = /^\s*([\w.@:-]+?)\s*(<=|>=|==|!=|<|>)\s*(.+?)\s*$/.exec(text);
+  if (!match) return text;
+  const [, name, relation, value] = match;
+  const sign = { "<=": "≤", ">=": "≥", "==": "=", "!=": "≠" }[relation] ?? relation;
+  const number = Number(value);
+  const device = name.includes("@") ? ` on ${name.split("@")[1]}` : "";
+  const known = Object.hasOwn(QUANTITIES, name.split("@")[0]);
+  return `${known ? quantity(name.split("@")[0]).short + device : name} ${sign} ${known && Number.isFinite(number) ? withUnit(name, number) : value}`;
+}

@@ -1,0 +1,32 @@
+/** What the whole page knows: the supernet that is searched by default, its space, and what can be predicted. */
+
+import { describe, getSpace, listSupernets } from "./api.js";
+
+/** @typedef {import("./types.js").Space} Space */
+
+/**
+ * @typedef {Object} Home
+ * @property {{id: string, space: string, default: boolean, provenance: any, card: any}|null} supernet
+ * @property {Space|null} space
+ * @property {string[]} metrics  accuracy metrics that can be predicted
+ * @property {string[]} devices  devices whose latency can be predicted
+ */
+
+/** @type {Promise<Home>|null} */
+let known = null;
+
+/** Asked for once; asked for again after a failure. @returns {Promise<Home>} */
+export function home() {
+  known ??= load();
+  known.catch(() => (known = null));
+  return known;
+}
+
+/** @returns {Promise<Home>} */
+async function load() {
+  const supernets = await listSupernets();
+  const supernet = supernets.find((one) => one.default) ?? supernets[0] ?? null;
+  if (!supernet) return { supernet: null, space: null, metrics: [], devices: [] };
+  const [space, smallest] = await Promise.all([getSpace(supernet.space), describe("min")]);
+  return { supernet, space, metrics: Object.keys(smallest.predictions.accuracy), devices: Object.keys(smallest.predictions.latency_ms) };
+}

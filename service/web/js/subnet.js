@@ -1,0 +1,220 @@
+/** One subnet: its map of a photo, its numbers, its drawing, its layers, and its file to take home. */
+
+import { describe } from "./api.js";
+import { copyButton, errorNotice, h, toast } from "./dom.js";
+import { exportPart } from "./export.js";
+import { count, inUnits, interval, metricName, quantity, resolutionText, significant, withUnit } from "./format.js";
+import { MapView, opacitySlider, thumbnails } from "./mapview.js";
+import { acceptPhotos, addPhotos, allPhotos, choosePhotos } from "./photos.js";
+import { drawStages } from "./stages.js";
+
+/** @typedef {import("./types.js").Description} Description */
+/** @typedef {import("./types.js").Estimate} Estimate */
+/** @typedef {import("./photos.js").Photo} Photo */
+
+const KEPT = 200;
+/** @type {Map<string, Promise<Description>>} */
+const known = new Map();
+
+/** All that is known of a subnet; the last ones are kept. @param {string} id @returns {Promise<Description>} */
+export function describeOnce(id) {
+  let answer = known.get(id);
+  if (!answer) {
+    answer = describe(id);
+    answer.catch(() => known.delete(id));
+    known.set(id, answer);
+    if (known.size > KEPT) known.delete(/** @type {string} */ (known.keys().next().value));
+  }
+  return answer;
+}
+
+/** The card beside the plot. */
+export class SubnetCard {
+  /** @param {{photo?: string|null, onphoto: (id: string) => void}} options */
+  constructor({ photo, onphoto }) {
+    this.onphoto = onphoto;
+    /** @type {string|null} */
+    this.id = null;
+    this.photoId = photo ?? null;
+    this.map = new MapView({ opacity: 0.6, onready: (map) => (this.time.textContent = map.milliseconds ? `${significant(map.milliseconds, 2)} ms` : "") });
+    this.title = h("h2", { class: "mono subnet-id" }, "–");
+    this.badge = h("span", { class: "badge" });
+    this.badge.hidden = true;
+    this.copy = copyButton(() => this.id ?? "", "Copy the id");
+    this.thumbs = h("div", { class: "thumbs-place" });
+    this.time = h("span", { class: "quiet number map-time" });
+    this.numbers = h("dl", { class: "numbers" });
+    this.fault = h("div");
+    this.take = exportPart();
+    this.compare = h("a", { class: "button", href: "#/photo" }, "Compare on photos");
+    this.element = h("section", { class: "card subnet-card", "aria-label": "Subnet" },
+      h("div", { class: "subnet-head" }, this.title, this.copy, this.badge),
+      this.map.element,
+      h("div", { class: "map-tools" }, this.thumbs, opacitySlider(0.6, (value) => this.map.setOpacity(value)), this.time),
+      this.fault,
+      h("div", { class: "actions" }, this.take.button, this.compare),
+      this.take.element,
+      this.numbers);
+    this.stop = acceptPhotos(this.element, (files) => this.add(files));
+    this.showThumbs();
+  }
+
+  /** Stop listening. */
+  destroy() {
+    this.stop();
+    this.take.destroy();
+  }
+
+  /**
+   * @param {string|null} id
+   * @param {{text: string, good: boolean}|null} badge
+   */
+  async show(id, badge) {
+    this.badge.hidden = !badge;
+    this.badge.textContent = badge?.text ?? "";
+    this.badge.classList.toggle("good", Boolean(badge?.good));
+    this.element.classList.toggle("none", !id);
+    if (id === this.id) return;
+    this.id = id;
+    this.title.textContent = id ?? "–";
+    this.take.setArch(id);
+    this.fault.replaceChildren();
+    if (!id) return;
+    this.compare.href = `#/photo?subnets=${encodeURIComponent(`min,${id},max`)}`;
+    this.predict();
+    try {
+      const subnet = await describeOnce(id);
+      if (this.id === id) this.numbers.replaceChildren(...numberRows(subnet));
+    } catch (error) {
+      if (this.id === id) this.fault.replaceChildren(errorNotice(error));
+    }
+  }
+
+  /** @private */
+  async predict() {
+    const photo = (await this.photos()).find((one) => one.id === this.photoId) ?? (await this.photos())[0];
+    if (this.id && photo) await this.map.show(photo, this.id);
+  }
+
+  /** @private @returns {Promise<Photo[]>} */
+  async photos() {
+    try {
+      return await allPhotos();
+    } catch (error) {
+      this.fault.replaceChildren(errorNotice(error));
+      return [];
+    }
+  }
+
+  /** @private */
+  async showThumbs() {
+    const photos = await this.photos();
+    const chosen = photos.find((photo) => photo.id === this.photoId)?.id ?? photos[0]?.id;
+    this.thumbs.replaceChildren(thumbnails({
+      photos: photos.slice(-5), chosen, onchoose: (photo) => this.choose(photo), onadd: () => choosePhotos((files) => this.add(files)),
+    }));
+  }
+
+  /** @private @param {Photo} photo */
+  choose(photo) {
+    this.photoId = photo.id;
+    this.showThumbs();
+    this.predict();
+    this.onphoto(photo.id);
+  }
+
+  /** @private @param {File[]} files */
+  async add(files) {
+    try {
+      const added = await addPhotos(files);
+      if (added.length) this.choose(added[added.length - 1]);
+    } catch (error) {
+      toast(/** @type {Error} */ (error).message);
+      this.fault.replaceChildren(errorNotice(error));
+    }
+  }
+}
+
+/** @param {Description} subnet @returns {any[]} */
+function numberRows(subnet) {
+  const rows = [];
+  for (const [metric, estimate] of Object.entries(subnet.predictions.accuracy ?? {})) rows.push(estimateRow(`Accuracy (${metricName(metric)})`, "accuracy", estimate));
+  for (const [device, estimate] of Object.entries(subnet.predictions.latency_ms ?? {})) rows.push(estimateRow(`Latency, ${device}`, "latency_ms", estimate));
+  for (const name of ["macs", "parameters", "memory_bytes"]) rows.push(row(quantity(name).label, withUnit(name, /** @type {any} */ (subnet)[name]), "exact"));
+  rows.push(row("Resolution", resolutionText(subnet.resolution), "pixels"));
+  return rows;
+}
+
+/** @param {string} label @param {string} name @param {Estimate} estimate */
+function estimateRow(label, name, estimate) {
+  const bounds = interval(name, estimate);
+  if (estimate.measured !== null && estimate.measured !== undefined) {
+    return row(label, withUnit(name, estimate.measured), `measured; predicted ${inUnits(name, estimate.predicted)}${bounds ? ` (${bounds})` : ""}`);
+  }
+  return row(label, withUnit(name, estimate.predicted), bounds ? `${bounds} predicted` : "predicted");
+}
+
+/** @param {string} label @param {string} value @param {string} note */
+function row(label, value, note) {
+  return h("div", null, h("dt", null, label), h("dd", null, h("b", null, value), h("span", null, note)));
+}
+
+/** The drawing of the stages and the table of layers, for the width of the page. */
+export class SubnetDetails {
+  constructor() {
+    /** @type {string|null} */
+    this.id = null;
+    this.drawing = h("div", { class: "drawing" });
+    this.layers = h("div");
+    this.summary = h("p", { class: "quiet" });
+    this.element = h("section", { class: "card details-card", "aria-label": "Architecture" },
+      h("div", { class: "card-head" }, h("h2", null, "Architecture"), this.summary),
+      this.drawing,
+      h("p", { class: "quiet key" },
+        h("span", null, h("i", { class: "key-out" }), "output channels"), h("span", null, h("i", { class: "key-middle" }), "expanded middle"),
+        h("span", null, "a bar is a block, as wide as its kernel; the boxes are feature maps; all to scale")),
+      h("details", { class: "layers", ontoggle: () => this.fill() }, h("summary", null, "Layers"), this.layers));
+  }
+
+  /** @param {string|null} id */
+  async show(id) {
+    if (id === this.id) return;
+    this.id = id;
+    if (!id) {
+      this.drawing.replaceChildren();
+      return;
+    }
+    try {
+      const subnet = await describeOnce(id);
+      if (this.id !== id) return;
+      const scrolled = this.drawing.firstElementChild?.scrollLeft ?? 0;
+      this.drawing.replaceChildren(drawStages(subnet));
+      this.drawing.firstElementChild.scrollLeft = scrolled;
+      const depth = subnet.arch.stages.reduce((sum, stage) => sum + stage.depth, 0);
+      this.summary.textContent = `${depth} blocks, ${resolutionText(subnet.resolution)} pixels in and out`;
+      this.subnet = subnet;
+      this.fill();
+    } catch (error) {
+      if (this.id === id) this.drawing.replaceChildren(errorNotice(error));
+    }
+  }
+
+  /** The table is made when it is opened: it has hundreds of rows. @private */
+  fill() {
+    const open = this.layers.closest("details")?.open;
+    if (open && this.subnet) this.layers.replaceChildren(layerTable(this.subnet));
+  }
+}
+
+/** @param {Description} subnet */
+function layerTable(subnet) {
+  const layers = subnet.layers.filter((layer) => layer.macs > 0);
+  return h("div", { class: "table-wrap layer-table", tabindex: 0, role: "region", "aria-label": "Layers" },
+    h("table", null,
+      h("thead", null, h("tr", null, h("th", { scope: "col" }, "Layer"), h("th", { scope: "col" }, "Kind"),
+        ["In", "Out", "Kernel", "Stride", "Output", "Macs (M)", "Parameters"].map((text) => h("th", { scope: "col", class: "n" }, text)))),
+      h("tbody", null, layers.map((layer) =>
+        h("tr", null, h("td", { class: "mono" }, layer.name), h("td", null, layer.kind),
+          [layer.c_in, layer.c_out, `${layer.kernel}×${layer.kernel}`, layer.stride, `${layer.width}×${layer.height}`, (layer.macs / 1e6).toFixed(2), count(layer.parameters)]
+            .map((value) => h("td", { class: "n" }, String(value))))))));
+}

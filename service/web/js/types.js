@@ -1,0 +1,92 @@
+/**
+ * Shapes of the service's answers, as far as the page reads them.
+ *
+ * @typedef {{predicted: number|null, low: number|null, high: number|null, measured: number|null}} Estimate
+ *
+ * @typedef {Object} Subnet  one point of a front
+ * @property {string} id
+ * @property {[number, number]} resolution  height, width
+ * @property {number} macs
+ * @property {number} parameters
+ * @property {number} memory_bytes
+ * @property {Estimate} [accuracy]
+ * @property {Estimate} [latency_ms]
+ *
+ * @typedef {Object} Front
+ * @property {string[]} objectives  such as "max:accuracy"
+ * @property {string} accuracy_metric
+ * @property {string} device
+ * @property {Subnet[]} subnets
+ * @property {string|null} knee
+ * @property {number} hypervolume
+ *
+ * @typedef {{width: number, depth: number, kernel: number, expansion: number}} StageArch
+ * @typedef {{space: string, resolution: [number, number], stem_width: number, stages: StageArch[]}} Arch
+ *
+ * @typedef {Object} Layer
+ * @property {string} name
+ * @property {string} kind
+ * @property {number} c_in
+ * @property {number} c_out
+ * @property {number} kernel
+ * @property {number} stride
+ * @property {number} height
+ * @property {number} width
+ * @property {number} macs
+ * @property {number} parameters
+ *
+ * @typedef {Object} Description  all that is known of one subnet
+ * @property {string} id
+ * @property {[number, number]} resolution
+ * @property {number} macs
+ * @property {number} parameters
+ * @property {number} memory_bytes
+ * @property {{accuracy: Object<string, Estimate>, latency_ms: Object<string, Estimate>}} predictions
+ * @property {Arch} arch
+ * @property {Layer[]} layers
+ *
+ * @typedef {{name: string, choices: (number|number[])[]}} Gene
+ * @typedef {{name: string, size: number, genes: Gene[], properties: Gene[], smallest: Subnet, largest: Subnet}} Space
+ *
+ * @typedef {{id: string, default: boolean, space: string, provenance: any, card: any}} Supernet
+ *
+ * @typedef {Object} Progress
+ * @property {number} generation
+ * @property {number} evaluations
+ * @property {number} subnets
+ * @property {number} hypervolume
+ * @property {number} seconds
+ * @property {number} fraction
+ * @property {number|null} remaining_seconds
+ *
+ * @typedef {"queued"|"running"|"succeeded"|"failed"|"cancelled"} State
+ * @typedef {{type: string, detail: string, field: string|null, remedy: string|null}} Failure
+ *
+ * @typedef {Object} Search
+ * @property {string} id
+ * @property {State} state
+ * @property {Object<string, any>} request
+ * @property {string} created_at
+ * @property {string|null} started_at
+ * @property {string|null} finished_at
+ * @property {Progress|null} progress
+ * @property {{subnets: number, knee: string|null, hypervolume: number, evaluations: number, seconds: number, reason: string}|null} result
+ * @property {Failure|null} error
+ * @property {string|null} parent
+ *
+ * @typedef {Object} Export
+ * @property {string} id
+ * @property {State} state
+ * @property {string} subnet
+ * @property {Object<string, any>|null} manifest
+ * @property {Failure|null} error
+ * @property {{self: string, file?: string}} links
+ *
+ * @typedef {Object} Map_  a saliency map as 8-bit grey values
+ * @property {number} width
+ * @property {number} height
+ * @property {Uint8ClampedArray} values
+ * @property {number|null} milliseconds  time that the service took
+ */
+
+export {};

@@ -1,0 +1,383 @@
+/** The front: pick a budget, see the best subnet within it. */
+
+import { Problem, ask, createSearch, followSearch, frontUrl, getFront, getSearch, isFinal, listSearches, queryFresh } from "../api.js";
+import { choice, copy, debounced, download, errorNotice, h, segments, toast } from "../dom.js";
+import { constraintText, count, duration, inUnits, interval, metricName, quantity, significant, valueOf, withUnit } from "../format.js";
+import { FrontPlot, bestWithin, higherIsBetter, staircase } from "../frontplot.js";
+import { geneText } from "../genes.js";
+import { home } from "../home.js";
+import { go, note } from "../place.js";
+import { searchTitle } from "../searchtext.js";
+import { SubnetCard, SubnetDetails } from "../subnet.js";
+
+/** @typedef {import("../types.js").Front} Front */
+/** @typedef {import("../types.js").Subnet} Subnet */
+/** @typedef {import("../types.js").Search} Search */
+
+const AXES = ["latency_ms", "macs", "parameters", "memory_bytes", "energy_mj"];
+const SETTLE_MS = 140;
+const REFRESH_MS = 1000;
+
+/** @type {import("../main.js").Mount} */
+export function mount(root, place) {
+  const view = new FrontView(root, place.query);
+  view.start();
+  return {
+    leave: () => view.leave(),
+    moved: (next) => view.moved(next.query),
+  };
+}
+
+class FrontView {
+  /** @param {HTMLElement} root @param {URLSearchParams} query */
+  constructor(root, query) {
+    this.searchId = query.get("search") ?? "default";
+    this.x = query.get("x") ?? "latency_ms";
+    this.colour = query.get("colour") ?? "resolution";
+    /** @type {number|null} */
+    this.budget = query.has("budget") ? Number(query.get("budget")) : null;
+    /** @type {string|null} a subnet that a person picked, instead of the best within the budget */
+    this.picked = query.get("subnet");
+    /** @type {Front|null} */
+    this.front = null;
+    /** @type {Search|null} */
+    this.search = null;
+    /** @type {Subnet[]} */
+    this.steps = [];
+    this.left = false;
+    this.plot = new FrontPlot({
+      onbudget: (budget, final) => this.setBudget(budget, final),
+      onpick: (id) => this.pick(id),
+    });
+    this.card = new SubnetCard({ photo: query.get("photo"), onphoto: (photo) => note({ photo }) });
+    this.details = new SubnetDetails();
+    this.settle = debounced(() => this.settled(), SETTLE_MS);
+    this.build(root);
+  }
+
+  /** @private @param {HTMLElement} root */
+  build(root) {
+    this.field = h("input", { class: "budget-field", type: "text", inputmode: "decimal", autocomplete: "off", "aria-label": "Budget", size: 5, onchange: () => this.typed(), onfocus: () => this.field.select() });
+    this.unit = h("span", null, "ms");
+    this.score = h("output", { class: "score" }, "…");
+    this.facts = h("p", { class: "facts muted" }, "\u00a0");
+    this.axes = h("div", { class: "axes" });
+    this.sources = h("div", { class: "sources" });
+    this.tools = h("div", { class: "tools" });
+    this.meta = h("p", { class: "quiet meta" }, "\u00a0");
+    this.progress = h("div", { class: "progress", hidden: true }, h("i"));
+    this.notes = h("div", { class: "front-notes" });
+    this.fresh = h("button", { type: "button", class: "button", onclick: () => this.searchNow() }, "Search now");
+    root.append(
+      h("div", { class: "answer" },
+        h("div", { class: "answer-text" },
+          h("h1", null, "Up to ", h("span", { class: "budget-words" }, this.field, this.unit), ", the best subnet scores ", this.score),
+          this.facts),
+        this.axes),
+      h("div", { class: "front-grid" },
+        h("section", { class: "card plot-card", "aria-label": "Front" },
+          h("div", { class: "card-head" }, h("h2", null, "Pareto front"), this.sources, this.meta, this.tools),
+          this.progress, this.plot.element, this.notes),
+        this.card.element),
+      this.details.element);
+  }
+
+  /** @private */
+  leave() {
+    this.left = true;
+    this.settle.cancel();
+    this.unfollow?.();
+    this.plot.destroy();
+    this.card.destroy();
+    window.removeEventListener("salnas-online", this.retry);
+  }
+
+  /** Another address of the same view. @private @param {URLSearchParams} query */
+  moved(query) {
+    if ((query.get("search") ?? "default") !== this.searchId || (query.get("x") ?? this.x) !== this.x) return false;
+    this.picked = query.get("subnet");
+    if (query.has("budget")) this.budget = Number(query.get("budget"));
+    this.show();
+    return true;
+  }
+
+  retry = () => {
+    if (!this.front && !this.left) this.start();
+  };
+
+  async start() {
+    window.removeEventListener("salnas-online", this.retry);
+    window.addEventListener("salnas-online", this.retry);
+    this.notes.replaceChildren();
+    try {
+      const [known, search] = await Promise.all([home(), getSearch(this.searchId)]);
+      if (this.left) return;
+      this.home = known;
+      this.search = search;
+      if (isFinal(search.state)) await this.load();
+      else this.follow();
+    } catch (error) {
+      if (!this.left) this.failed(error);
+    }
+    this.listSources();
+  }
+
+  /** @private @param {any} error */
+  failed(error) {
+    this.score.textContent = "–";
+    const missing = error instanceof Problem && error.status === 404 && this.searchId === "default";
+    if (missing) {
+      this.notes.replaceChildren(h("div", { class: "empty" },
+        h("h2", null, "There is no front yet"),
+        h("p", null, "This supernet has no accuracy predictor, so there is nothing to trade off. Fit one with ", h("code", null, "make predictors"), ", or look at what subnets see on the ", h("a", { href: "#/photo" }, "Photo"), " page.")));
+    } else this.notes.replaceChildren(errorNotice(error, () => this.start()));
+  }
+
+  /** Follow a search that still runs, its front growing. @private */
+  follow() {
+    let asked = 0;
+    const grow = async () => {
+      if (performance.now() - asked < REFRESH_MS) return;
+      asked = performance.now();
+      await this.load().catch(() => {});
+    };
+    this.showProgress();
+    this.unfollow = followSearch(/** @type {Search} */ (this.search).id, {
+      onchange: (search) => {
+        this.search = search;
+        this.showProgress();
+        if (isFinal(search.state)) this.load().catch((error) => this.failed(error));
+        else grow();
+      },
+      onprogress: (progress) => {
+        if (this.search) this.search = { ...this.search, progress };
+        this.showProgress();
+        grow();
+      },
+    });
+  }
+
+  /** @private */
+  showProgress() {
+    const { state, progress } = /** @type {Search} */ (this.search);
+    this.progress.hidden = isFinal(state);
+    this.progress.classList.toggle("unknown", !progress);
+    this.progress.firstElementChild.style.width = `${100 * (progress?.fraction ?? 0.3)}%`;
+    if (!isFinal(state)) this.meta.textContent = progress ? `Searching: ${count(progress.evaluations)} subnets scored, ${count(progress.subnets)} on the front` : "Searching…";
+  }
+
+  /** @private */
+  async load() {
+    const front = await getFront(this.searchId);
+    if (this.left) return;
+    const search = /** @type {Search} */ (this.search);
+    if (!front.subnets.length) {
+      if (isFinal(search.state)) this.failed(Object.assign(new Error(search.error?.detail ?? "This search found no subnet."), { remedy: search.error?.remedy }));
+      return;
+    }
+    this.front = front;
+    const axes = AXES.filter((name) => valueOf(front.subnets[0], name) !== null);
+    if (!axes.includes(this.x)) this.x = axes[0];
+    this.axes.replaceChildren(segments({
+      label: "Budget in", value: this.x, options: axes.map((name) => ({ value: name, text: quantity(name).short })), onchange: (x) => this.turnTo(x),
+    }));
+    const genes = this.home?.space?.genes ?? [];
+    this.plot.tools.replaceChildren(choice({ label: "Colour by", value: this.colour, onchange: (colour) => this.paint(colour), options: [
+      { value: "resolution", text: "resolution" }, ...genes.filter((gene) => gene.name !== "resolution").map((gene) => ({ value: gene.name, text: geneText(gene.name) })),
+    ] }));
+    if (!this.tools.firstChild) this.tools.append(this.menu());
+    this.showMeta();
+    this.progress.hidden = isFinal(search.state);
+    await this.restack();
+  }
+
+  /** @private */
+  showMeta() {
+    const search = /** @type {Search} */ (this.search);
+    const { subnets } = /** @type {Front} */ (this.front);
+    if (!isFinal(search.state)) return this.showProgress();
+    const result = search.result;
+    this.meta.textContent = `${count(subnets.length)} subnets${result ? `, ${count(result.evaluations)} scored in ${duration(result.seconds)}` : ""}${search.state === "succeeded" ? "" : `, ${search.state}`}`;
+    this.meta.title = (search.request.constraints ?? []).map(constraintText).join(", ");
+  }
+
+  /** The axis, the budget and the plot from the front. @private */
+  async restack() {
+    const front = /** @type {Front} */ (this.front);
+    this.steps = staircase(front, this.x);
+    if (this.budget === null) this.budget = this.defaultBudget();
+    this.show();
+    try {
+      await this.plot.update(front, this.home?.space ?? null, { x: this.x, colour: this.colour });
+      this.show();
+    } catch (error) {
+      this.notes.replaceChildren(errorNotice(error, () => this.restack()));
+    }
+    this.suggest();
+  }
+
+  /** The cost of the knee, rounded up. @private */
+  defaultBudget() {
+    const front = /** @type {Front} */ (this.front);
+    const knee = front.subnets.find((subnet) => subnet.id === front.knee);
+    const middle = this.steps[Math.floor(this.steps.length / 2)];
+    const cost = valueOf(knee ?? middle, this.x) ?? 0;
+    const { scale } = quantity(this.x);
+    const step = 10 ** Math.floor(Math.log10(cost / scale) - 1);
+    return Math.ceil(cost / scale / step) * step * scale;
+  }
+
+  /** @private @param {string} x */
+  turnTo(x) {
+    this.x = x;
+    this.budget = null;
+    note({ x, budget: null });
+    this.restack();
+  }
+
+  /** @private @param {string} colour */
+  paint(colour) {
+    this.colour = colour;
+    note({ colour: colour === "resolution" ? null : colour });
+    if (this.front) this.plot.update(this.front, this.home?.space ?? null, { colour });
+  }
+
+  /** @private @param {number} budget @param {boolean} final */
+  setBudget(budget, final) {
+    this.budget = budget;
+    this.picked = null;
+    this.plot.setExtra(null);
+    this.show();
+    if (final) note({ budget: Number(budget.toPrecision(4)), subnet: null, x: this.x });
+  }
+
+  /** @private */
+  typed() {
+    const number = Number(this.field.value.replace(",", "."));
+    if (Number.isFinite(number) && number > 0) this.setBudget(number * quantity(this.x).scale, true);
+    else this.show();
+  }
+
+  /** @private @param {string} id */
+  pick(id) {
+    this.picked = id;
+    note({ subnet: id, budget: this.budget ? Number(this.budget.toPrecision(4)) : null, x: this.x });
+    this.show();
+  }
+
+  /** The answer in words at once; the card and the drawing when things are quiet. @private */
+  show() {
+    if (!this.front || this.budget === null) return;
+    const best = bestWithin(this.steps, this.x, this.budget);
+    this.best = best;
+    if (document.activeElement !== this.field) this.field.value = inUnits(this.x, this.budget);
+    this.field.size = Math.max(4, this.field.value.length);
+    this.field.setAttribute("aria-label", `Budget: ${quantity(this.x).label} in ${quantity(this.x).unit}`);
+    this.unit.textContent = ` ${quantity(this.x).unit}${{ macs: " macs", parameters: " parameters", memory_bytes: " of memory" }[this.x] ?? ""}`;
+    if (best) {
+      this.score.textContent = `${metricName(this.front.accuracy_metric)} ${inUnits("accuracy", valueOf(best, "accuracy"))}`;
+      const others = ["latency_ms", "macs", "parameters"].filter((name) => valueOf(best, name) !== null);
+      const bounds = interval("accuracy", best.accuracy);
+      this.facts.replaceChildren(
+        h("code", null, best.id), ...[bounds && `predicted ${bounds}`, ...others.map((name) => `${withUnit(name, valueOf(best, name))}${{ macs: " macs", parameters: " parameters" }[name] ?? ""}`)].filter(Boolean).map((text) => h("span", null, text)));
+    } else {
+      this.score.textContent = "–";
+      const least = this.steps.length ? valueOf(this.steps[0], this.x) : null;
+      this.facts.replaceChildren(h("span", null, `No subnet of this front is within ${withUnit(this.x, this.budget)}; the least is ${withUnit(this.x, least)}.`));
+    }
+    this.plot.setBudget(this.budget, this.picked ?? best?.id ?? null);
+    this.settle();
+  }
+
+  /** @private */
+  settled() {
+    const id = this.picked ?? this.best?.id ?? null;
+    const isBest = id !== null && id === this.best?.id;
+    const badge = !id ? null : isBest ? { text: "best within budget", good: true } : { text: "picked", good: false };
+    this.card.show(id, badge);
+    this.details.show(id);
+  }
+
+  /** A front searched for other objectives is not the best one for this axis. @private */
+  suggest() {
+    const { objectives } = /** @type {Front} */ (this.front);
+    const searched = objectives.map((text) => text.split(":").pop());
+    if (searched.includes(this.x)) {
+      this.notes.replaceChildren();
+      return;
+    }
+    const name = quantity(this.x).short.toLowerCase();
+    const words = searched.filter((one) => one !== "accuracy").map((one) => quantity(String(one)).short.toLowerCase()).join(" and ");
+    const button = h("button", { type: "button", class: "button small", onclick: async () => {
+      button.disabled = true;
+      try {
+        const search = await createSearch({ objectives: ["accuracy", this.x], accuracy_metric: this.front?.accuracy_metric });
+        go(`#/front?search=${search.id}&x=${this.x}`);
+      } catch (error) {
+        this.notes.replaceChildren(errorNotice(error));
+      }
+    } }, `Search accuracy over ${name}`);
+    this.notes.replaceChildren(h("div", { class: "notice suggest" }, h("span", null, `This front was searched for ${words}; there may be better subnets for ${name}.`), button));
+  }
+
+  /** A short search within the budget, as another answer beside the stored front. @private */
+  async searchNow() {
+    if (this.budget === null || !this.front) return;
+    const { accuracy_metric, device } = this.front;
+    this.fresh.disabled = true;
+    const began = performance.now();
+    try {
+      const [found] = await queryFresh({ constraints: [`${this.x}<=${Number(this.budget.toPrecision(6))}`], accuracy_metric, device });
+      if (this.left) return;
+      const sign = higherIsBetter(this.front) ? 1 : -1;
+      const gain = sign * ((valueOf(found, "accuracy") ?? 0) - (this.best ? (valueOf(this.best, "accuracy") ?? 0) : 0));
+      this.plot.setExtra(found);
+      const took = duration((performance.now() - began) / 1000);
+      const verdict = !this.best ? "where the stored front has none" : gain > 0.0005 ? `${significant(gain, 1)} better than the stored front` : "no better than the stored front";
+      this.notes.replaceChildren(h("div", { class: "notice suggest" },
+        h("span", null, `A fresh search of ${took} found ${metricName(accuracy_metric)} ${inUnits("accuracy", valueOf(found, "accuracy"))} at ${withUnit(this.x, valueOf(found, this.x))}: ${verdict}.`),
+        h("button", { type: "button", class: "button small", onclick: () => this.pick(found.id) }, "Show it")));
+    } catch (error) {
+      this.notes.replaceChildren(errorNotice(error));
+    } finally {
+      this.fresh.disabled = false;
+    }
+  }
+
+  /** @private */
+  menu() {
+    const name = `salnas-front-${this.searchId}`;
+    const item = (/** @type {string} */ text, /** @type {() => void} */ onclick) => h("button", { type: "button", onclick }, text);
+    return h("span", { class: "tool-buttons" }, this.fresh,
+      h("details", { class: "menu" }, h("summary", { class: "button" }, "Download"),
+        h("div", { class: "menu-items" },
+          item("Table (CSV)", async () => {
+            try {
+              const answer = await ask(frontUrl(this.searchId), { headers: { accept: "text/csv" } });
+              download(await answer.blob(), `${name}.csv`);
+            } catch (error) {
+              toast(/** @type {Error} */ (error).message);
+            }
+          }),
+          item("Picture (PNG)", () => this.plot.save("png", name)),
+          item("Drawing (SVG)", () => this.plot.save("svg", name)),
+          item("Link to this view", () => {
+            note({ x: this.x, budget: this.budget === null ? null : Number(this.budget.toPrecision(4)) });
+            copy(location.href, "Link copied");
+          }))));
+  }
+
+  /** The searches whose front can be shown instead. @private */
+  async listSources() {
+    try {
+      const { searches } = await listSearches({ state: "succeeded", pageSize: 30 });
+      if (this.left || searches.length < 2) return;
+      const current = this.search?.id ?? this.searchId;
+      const options = searches.map((search) => ({ value: search.id, text: searchTitle(search) }));
+      if (!options.some((option) => option.value === current)) options.unshift({ value: current, text: "this search" });
+      this.sources.replaceChildren(choice({ label: "of", value: current, options, onchange: (id) => go(id.startsWith("default-") ? "#/front" : `#/front?search=${id}`) }));
+    } catch {
+      // The front itself is there; the list is a convenience.
+    }
+  }
+}
