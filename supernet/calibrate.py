@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from supernet.losses import resize_photos
+from supernet.images import resize_photos
 from supernet.network import SaliencyNet, Supernet, extract, gene_features
 from supernet.space import Rows
 

@@ -109,14 +109,16 @@ def to_tensor(image: Image.Image, size: tuple[int, int]) -> torch.Tensor:
     return normalise(torch.from_numpy(pixels).permute(2, 0, 1)[None])
 
 
+def resize_photos(photos: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """(B, C, h, w) -> (B, C, H, W) for `size` = (H, W), bilinear, averaging where it shrinks."""
+    if photos.shape[2:] == size:
+        return photos
+    return functional.interpolate(photos, size=size, mode="bilinear", align_corners=False, antialias=True)
+
+
 def resize_maps(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """(B, h, w) -> (B, H, W) for `size` = (H, W), bilinear, averaging where it shrinks."""
-    if maps.shape[1:] == size:
-        return maps
-    resized = functional.interpolate(
-        maps[:, None], size=size, mode="bilinear", align_corners=False, antialias=True
-    )
-    return resized[:, 0]
+    """(B, h, w) -> (B, H, W) for `size` = (H, W), as `resize_photos`."""
+    return maps if maps.shape[1:] == size else resize_photos(maps[:, None], size)[:, 0]
 
 
 def smooth_maps(maps: torch.Tensor) -> torch.Tensor:

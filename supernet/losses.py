@@ -9,19 +9,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from supernet.images import resize_maps
 
 _TINY = 1e-7
-
-
-def resize_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, H, W) → (B, *size): area averages where it shrinks by whole numbers, else bilinear."""
-    height, width = maps.shape[-2:]
-    if (height, width) == size:
-        return maps
-    if height % size[0] == 0 and width % size[1] == 0:
-        return F.adaptive_avg_pool2d(maps[:, None], size)[:, 0]
-    return F.interpolate(maps[:, None], size, mode="bilinear", align_corners=False, antialias=True)[:, 0]
 
 
 def kld_loss(predicted: Tensor, maps: Tensor) -> Tensor:
@@ -56,10 +47,3 @@ def saliency_loss(predicted: Tensor, maps: Tensor, counts: Tensor) -> Tensor:
 
 def _distribution(maps: Tensor) -> Tensor:
     return maps / (maps.sum((1, 2), keepdim=True) + _TINY)
-
-
-def resize_photos(photos: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, 3, H, W) → (B, 3, *size), anti-aliased bilinear."""
-    if (photos.shape[2], photos.shape[3]) == size:
-        return photos
-    return F.interpolate(photos, size, mode="bilinear", align_corners=False, antialias=True)

@@ -31,7 +31,8 @@ from supernet.data.cache import TrainingCache, batches, build_cache, mix
 from supernet.data.registry import open_dataset
 from supernet.errors import CheckpointError, SettingsError
 from supernet.files import atomic_path, write_atomic
-from supernet.losses import cc_loss, kld_loss, nss_loss, resize_maps, resize_photos, saliency_loss
+from supernet.images import resize_maps, resize_photos
+from supernet.losses import cc_loss, kld_loss, nss_loss, saliency_loss
 from supernet.network import DROP_RATE, Supernet
 from supernet.space import Arch, get_space
 from supernet.warmstart import load_source, warm_start

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from supernet.losses import cc_loss, kld_loss, nss_loss, resize_maps, saliency_loss
+from supernet.images import resize_maps
+from supernet.losses import cc_loss, kld_loss, nss_loss, saliency_loss
 from supernet.metrics import cc, kld, nss
 
 
