@@ -19,10 +19,13 @@ from predictors.tables import Table, append, gene_columns, known_ids, read_table
 from predictors.timing import Prepare, TimingPlan, time_group
 from supernet.data.sample import Dataset, Sample
 from supernet.errors import DataError
-from supernet.evaluate import EvaluationSet, evaluate_net
-from supernet.metrics import METRICS
+from supernet.evaluate import EvaluationSet, score_net
+from supernet.metrics import METRICS, mean_scores
 from supernet.network import Supernet, extract
 from supernet.space import Rows, Space
+
+HALF = "_half"
+"""Ends the columns of means over every other photo: how far they rank alike says what the photos can tell."""
 
 Progress = Callable[[int, int], None]
 """Called with the number of subnets done and of all subnets."""
@@ -89,8 +92,11 @@ def collect_accuracy(
 
     def measure(row: Rows) -> dict[str, float]:
         began = time.perf_counter()
-        scores = evaluate_net(extract(supernet, space.decode(row)), photos, batch_size)
+        table = score_net(extract(supernet, space.decode(row)), photos, batch_size)
+        scores = mean_scores(table)
+        half = mean_scores({name: column[::2] for name, column in table.items()})
         found = {name: float(getattr(scores, name)) for name in METRICS}
+        found |= {f"{name}{HALF}": float(getattr(half, name)) for name in METRICS}
         return {**found, "n_photos": scores.n, "seconds": time.perf_counter() - began}
 
     missing = _missing(space, rows, path, full)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +53,16 @@ class LatencyModel:
 
     def __call__(self, rows: Rows) -> FloatArray:
         """(n, d) genotypes → (n,) milliseconds."""
-        tables = [section.ms.sum(axis=1) for section in self.timed]
         total = np.zeros(len(rows))
         for piece in batches(len(rows), _BATCH):
-            for section, table in zip(self.timed, tables, strict=True):
+            for section, table in zip(self.timed, self._totals, strict=True):
                 total[piece] += table[section.entries(rows[piece])]
         return total * np.exp(self.correction(rows))
+
+    @cached_property
+    def _totals(self) -> list[FloatArray]:
+        """For each section the milliseconds of all kinds together."""
+        return [section.ms.sum(axis=1) for section in self.timed]
 
     def by_group(self, rows: Rows) -> FloatArray:
         """(n, d) genotypes → (n, g) milliseconds of each kind of operation, before the correction."""

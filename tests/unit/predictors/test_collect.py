@@ -18,7 +18,7 @@ from predictors.timing import Runner, TimingPlan
 from supernet.cost import cost
 from supernet.data.synthetic import synthetic
 from supernet.errors import DataError
-from supernet.evaluate import EvaluationSet, evaluate_net
+from supernet.evaluate import EvaluationSet, evaluate_net, score_net
 from supernet.network import Supernet, extract
 from supernet.space import Arch, Space
 
@@ -54,6 +54,8 @@ def test_the_table_holds_what_an_evaluation_gives(
     expected = evaluate_net(extract(tiny_supernet, space.decode(rows[3])), photos)
     assert table.column("cc")[3] == pytest.approx(expected.cc)
     assert table.column("auc")[3] == pytest.approx(expected.auc)
+    every_other = score_net(extract(tiny_supernet, space.decode(rows[3])), photos)["kld"][::2]
+    assert table.column("kld_half")[3] == pytest.approx(float(every_other.mean()))
     assert table.column("n_photos").tolist() == [4.0] * 5
     assert table.identity["supernet_fingerprint"] == "feed"
 
@@ -68,9 +70,9 @@ def test_what_is_there_is_not_measured_again(
 
     def counted(net: object, *rest: object) -> object:
         evaluated.append(net)
-        return evaluate_net(net, *rest)  # type: ignore[arg-type]
+        return score_net(net, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("predictors.collect.evaluate_net", counted)
+    monkeypatch.setattr("predictors.collect.score_net", counted)
     twice = np.concatenate([rows, rows[2:]])
     table = collect_accuracy(tiny_supernet, twice, photos, path, IDENTITY)
     assert len(evaluated) == 2
