@@ -48,7 +48,8 @@ from service.jobs import (
 )
 from service.ports import Blobs, Place, QueueCount
 from service.store.memory import mismatch, taken, unknown
-from service.store.tables import BLOBS, EVENTS, JOBS, KEYS, METADATA
+from service.store.schema import upgrade
+from service.store.tables import BLOBS, EVENTS, JOBS, KEYS
 from supernet.errors import SettingsError
 
 _BUSY_SECONDS = 15
@@ -61,10 +62,10 @@ class SqlStore:
         self._engine = engine
         self._clock = clock
 
-    def create_tables(self) -> None:
-        """Create the tables that are missing."""
-        with _translated():
-            METADATA.create_all(self._engine)
+    def upgrade(self) -> None:
+        """Bring the database to the schema of this version."""
+        with self._transaction() as connection:
+            upgrade(connection)
 
     def add(
         self, job: Job, *, key: IdempotencyKey | None = None, blobs: Blobs | None = None
@@ -219,7 +220,7 @@ def open_store(url: str, clock: Callable[[], float] = time.time) -> SqlStore:
             remedy="Write sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/NAME.",
         ) from error
     store = SqlStore(engine, clock)
-    store.create_tables()
+    store.upgrade()
     return store
 
 

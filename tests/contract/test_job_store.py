@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +15,7 @@ from service.jobs import Failure, IdempotencyKey, Job, JobKind, JobState, Lease,
 from service.ports import JobStore, Place
 from service.store.memory import MemoryStore
 from service.store.sql import open_store
+from tests.fixtures.postgresql import postgresql
 
 SEARCHES = (JobKind.SEARCH,)
 PROGRESS = Progress(3, 600, 40, 0.5, 1.25, 0.1, 11.0)
@@ -43,12 +43,9 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[JobStore]:
 
 
 @pytest.fixture(scope="session")
-def postgresql_url() -> str:
-    url = os.environ.get("SALNAS_TEST_POSTGRESQL")
-    if url is None:
-        pytest.skip("no PostgreSQL; name an empty database with SALNAS_TEST_POSTGRESQL")
-    pytest.importorskip("psycopg")
-    return url
+def postgresql_url() -> Iterator[str]:
+    with postgresql() as url:
+        yield url
 
 
 def job(name: str = "one", created: float = 100.0, kind: JobKind = JobKind.SEARCH) -> Job:
