@@ -236,6 +236,7 @@ def predict(
     plan = plan_outputs(images, out, raw)
     photos = [load_image(image) for image in images] if len(images) <= 16 else None
     found: dict[str, Any] = {"subnet": bench.space.id_of(chosen), "supernet": bench.id, "predictions": []}
+    bench.net(chosen)
     with _progress("predicting", len(images)) as advance:
         for number, target in enumerate(plan):
             photo = photos[number] if photos else load_image(target.image)
@@ -443,7 +444,8 @@ def _fail(as_json: bool, error: SalnasError) -> int:
         _print_json(_error_json(error))
     text = Text.assemble(("Error: ", "bold red"), error.message)
     if error.field is not None:
-        text.append(f"\n  {error.field}" + ("" if error.value is None else f" = {error.value}"))
+        value = ", ".join(map(str, error.value)) if isinstance(error.value, (list, tuple)) else error.value
+        text.append(f"\n  {error.field}" + ("" if value is None else f" = {value}"))
     if error.remedy is not None:
         text.append(f"\n  {error.remedy}")
     Console(stderr=True, highlight=False, soft_wrap=True).print(text)
@@ -533,8 +535,8 @@ def _progress(what: str, total: int | None) -> Iterator[Callable[[int, int | Non
     """A bar on standard error, where that is a terminal; called with what is done and, if known, the total."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done, known: bar.update(task, completed=done, total=total if known is None else known)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -60,7 +60,7 @@ def space_view(space: Mapping[str, Any]) -> RenderableType:
     free = len(space["genes"])
     stages = list(dict.fromkeys(name.partition(".")[0] for name in choices if name != "resolution"))
     properties = ("width", "depth", "kernel", "expansion")
-    table = _table("stage", *properties)
+    table = _table("stage", *properties, justify="left")
     for stage in stages:
         values = (choices.get(f"{stage}.{name}", ()) for name in properties)
         table.add_row(stage, *(" ".join(str(v) for v in found) or "–" for found in values))
@@ -91,7 +91,7 @@ def subnet_view(subnet: Mapping[str, Any], *, layers: bool = False) -> Renderabl
     for note in subnet["notes"]:
         facts.add_row("note", Text(note, style="yellow"))
     detail = _layers(subnet["layers"]) if layers else _stages(subnet["arch"])
-    trained = subnet["supernet"] or "no supernet at hand, so no predictions"
+    trained = f"of supernet {subnet['supernet']}" if subnet["supernet"] else "no supernet, so no predictions"
     return Group(_title(subnet["id"], trained), facts, detail)
 
 
@@ -125,17 +125,17 @@ def search_summary(front: Mapping[str, Any]) -> Text:
     rate = count(front["evaluations_per_second"])
     return Text(
         f"{front['evaluations']:,} subnets tried in {duration(front['seconds'])} ({rate}/s); "
-        f"ended because {_REASONS.get(front['reason'], front['reason'])}"
+        f"{_REASONS.get(front['reason'], front['reason'])}"
     )
 
 
 _REASONS = {
-    "evaluations": "that was the limit",
-    "generations": "of the number of generations",
-    "seconds": "the time was over",
+    "evaluations": "the limit is reached",
+    "generations": "the limit is reached",
+    "seconds": "the time is over",
     "stalled_hypervolume": "the front stopped growing",
     "enumerated": "that is all of them",
-    "exhausted": "nothing new was left to try",
+    "exhausted": "nothing new is left to try",
 }
 
 
@@ -207,12 +207,12 @@ def _title(name: str, about: str) -> Text:
     return Text.assemble((name, "bold cyan"), "  ", (about, "dim"))
 
 
-def _table(*names: str) -> Table:
-    """A table whose first columns of words are left-aligned, numbers right-aligned."""
+def _table(*names: str, justify: Literal["left", "right"] = "right") -> Table:
+    """A table whose columns of words are left-aligned, those of numbers as said."""
     table = Table(box=box.SIMPLE, header_style="bold", padding=(0, 1), pad_edge=False)
     words = {"", "stage", "  subnet", "id", "layer", "kind", "metric", "better", "device", "runtime"}
     for name in names:
-        table.add_column(name, justify="left" if name in words else "right", no_wrap=True)
+        table.add_column(name, justify="left" if name in words else justify, no_wrap=True)
     return table
 
 
