@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -74,7 +75,7 @@ def test_random_is_deterministic() -> None:
     assert SALNAS.parse_arch("random:7") != SALNAS.parse_arch("random:8")
 
 
-def test_arch_from_a_file(tmp_path) -> None:
+def test_arch_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "arch.json"
     path.write_text(json.dumps(SALNAS.largest().to_json()))
     assert SALNAS.parse_arch(str(path)) == SALNAS.largest()
