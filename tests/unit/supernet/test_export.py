@@ -215,6 +215,7 @@ def test_half_precision_halves_the_file_and_keeps_its_ends(tmp_path: Path) -> No
     assert 0 < half.parity_error < 0.02
 
 
+@pytest.mark.slow
 def test_eight_bits_quarter_the_file_and_report_the_difference(tmp_path: Path) -> None:
     net = random_net(SALNAS.smallest())
     photos = random_photos(net.arch, 2)
@@ -262,6 +263,7 @@ def test_an_unknown_option_is_refused_with_the_known_ones(option: str, tmp_path:
     assert caught.value.field == option
 
 
+@pytest.mark.slow
 def test_torch_export_gives_the_same_maps_for_every_batch_size(tmp_path: Path) -> None:
     net = tiny_net()
     photos = random_photos(net.arch)
