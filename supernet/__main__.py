@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from supernet.card import write_card
 from supernet.errors import SalnasError
 from supernet.train import TrainConfig, train
 
@@ -19,7 +20,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True)
 
 @app.callback()
 def main() -> None:
-    """Train supernets."""
+    """Train supernets and write their cards."""
 
 
 @app.command("train")
@@ -90,6 +91,29 @@ def train_command(
         console.print(f"[red]Error:[/red] {error}", highlight=False)
         raise typer.Exit(2) from error
     typer.echo(str(path))
+
+
+@app.command("card")
+def card_command(
+    checkpoint: Annotated[Path, typer.Argument(help="The supernet, ….safetensors.")],
+    data: Annotated[
+        list[str] | None, typer.Option(help="Data set to score on; repeat for more. [default: osie]")
+    ] = None,
+    note: Annotated[list[str] | None, typer.Option(help="A remark for the card; repeat for more.")] = None,
+) -> None:
+    """Score a supernet on validation photos and write its card beside it."""
+    console = Console(stderr=True)
+    names = data or ["osie"]
+    command = " ".join(["python -m supernet card", checkpoint.name, *(f"--data {name}" for name in names)])
+    try:
+        card = write_card(checkpoint, data=names, notes=note or [], command=command)
+    except SalnasError as error:
+        console.print(f"[red]Error:[/red] {error}", highlight=False)
+        raise typer.Exit(2) from error
+    for set_name, by_subnet in card["scores"].items():
+        for label, scores in by_subnet.items():
+            figures = "  ".join(f"{k} {v:.4f}" for k, v in scores.items() if isinstance(v, float))
+            typer.echo(f"{set_name}  {label:9} {figures}")
 
 
 if __name__ == "__main__":
