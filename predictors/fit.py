@@ -23,6 +23,7 @@ from predictors.collect import LastPhotos, collect_accuracy, collect_latency
 from predictors.collect import Progress as Callback
 from predictors.devices import predictor_path, table_path
 from predictors.latency import LatencyPredictor, fit_latency
+from predictors.pack import pack_rows
 from predictors.ranking import Quality
 from predictors.sampling import covering_rows
 from predictors.tables import read_table
@@ -31,6 +32,7 @@ from supernet.checkpoint import file_fingerprint, load_supernet
 from supernet.data.registry import open_dataset
 from supernet.errors import SalnasError
 from supernet.evaluate import build_evaluation_set
+from supernet.files import write_atomic
 from supernet.metrics import METRICS
 from supernet.network import Supernet
 from supernet.space import Space
@@ -119,6 +121,20 @@ def fit(supernet: SupernetOption = None, results: ResultsOption = RESULTS, seed:
     fit_all(_job(supernet, results, seed))
 
 
+@app.command()
+def report(
+    supernet: SupernetOption = None,
+    results: ResultsOption = RESULTS,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the report, results/benchmarks if not given.")
+    ] = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Write tables and plots of what the predictors say of subnets that they have not seen."""
+    job = _job(supernet, results, seed)
+    console.print(f"Wrote {write_report(job, out or job.results / 'benchmarks')}")
+
+
 def measure_accuracy(job: Job, *, subnets: int, photos: int, data: str) -> None:
     """Add evaluated subnets to the accuracy table."""
     supernet = job.load()
@@ -143,7 +159,7 @@ def measure_latency(
 
     supernet = job.load()
     rng = np.random.default_rng(job.seed)
-    rows = covering_rows(supernet.space, rng, subnets)
+    rows = np.concatenate([pack_rows(supernet.space), covering_rows(supernet.space, rng, subnets)])[:subnets]
     for number in threads:
         device = cpu_device(number, runtime_name)
         about = {**describe_machine(), "runtime": runtime_name, "threads": number}
@@ -171,7 +187,7 @@ def fit_all(job: Job) -> None:
         predictors = fit_accuracy_table(path, space, job.seed)
         predictors.save(job.folder / ACCURACY_PREDICTOR, supernet=file_fingerprint(job.supernet))
         shown += [(name, p.quality, f"± {p.radius:.4f}") for name, p in predictors.by_metric.items()]
-    for table in sorted(job.folder.glob("latency-*.parquet")):
+    for table in _latency_tables(job):
         device = table.stem.removeprefix("latency-")
         fitted = fit_latency_table(table, space, job.seed)
         fitted.save(predictor_path(job.folder, device))
@@ -179,6 +195,26 @@ def fit_all(job: Job) -> None:
     if not shown:
         raise typer.BadParameter(f"There is no table in {job.folder}; measure accuracy or latency first.")
     console.print(quality_table(shown))
+
+
+def write_report(job: Job, out: Path) -> Path:
+    """Write predictors.md and its plots for all tables of the supernet."""
+    from predictors.report import accuracy_report, latency_report, transfer_report
+
+    space, rng = job.load().space, np.random.default_rng(job.seed)
+    sections = [f"# Predictors of {job.supernet.stem}\n\n`{_command()}`\n"]
+    if (job.folder / ACCURACY_TABLE).is_file():
+        sections += accuracy_report(read_table(job.folder / ACCURACY_TABLE), space, out, rng)
+    tables = {path.stem.removeprefix("latency-"): read_table(path) for path in _latency_tables(job)}
+    if tables:
+        sections += latency_report(tables, space, out, rng) + transfer_report(tables, space, rng)
+    path = out / "predictors.md"
+    write_atomic(path, "\n".join(sections))
+    return path
+
+
+def _latency_tables(job: Job) -> list[Path]:
+    return sorted(job.folder.glob("latency-*.parquet"))
 
 
 def fit_accuracy_table(path: Path, space: Space, seed: int) -> AccuracyPredictors:

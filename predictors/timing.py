@@ -3,7 +3,7 @@
 Subnets are timed in small groups, one inference each in turn, round after round in a new order, and next to each
 inference the same reference subnet runs. What slows the machine down slows both, so the ratio of neighbours is
 steady; a subnet's latency is the median ratio times the latency of the reference, which is measured once for a
-whole table.
+whole table. Rounds in which the system took the processor away are left out where enough others remain.
 """
 
 from __future__ import annotations
@@ -19,6 +19,11 @@ from numpy.typing import NDArray
 from predictors.estimate import FloatArray
 from supernet.space import Arch
 
+try:
+    import resource
+except ImportError:  # not a Unix
+    resource = None  # type: ignore[assignment]
+
 Runner: TypeAlias = Callable[[], float]
 """One inference of one photo; returns its milliseconds."""
 
@@ -27,6 +32,10 @@ Prepare: TypeAlias = Callable[[Arch], AbstractContextManager[Runner]]
 
 _MEDIAN_ERROR = 1.2533
 """Standard error of a median of normal values, in units of that of their mean."""
+
+
+_ENOUGH = 5
+"""Undisturbed rounds that are enough to leave the disturbed ones out."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +50,13 @@ class TimingPlan:
 @dataclass(frozen=True, eq=False)
 class Timings:
     """Of k subnets, each (k,): latency in units of the reference's, its relative standard error, and the plain
-    median in milliseconds; `reference_ms` is the median of the reference meanwhile."""
+    median in milliseconds, the share of rounds in which the system took the processor away; `reference_ms` is the
+    median of the reference meanwhile."""
 
     ratio: FloatArray
     noise: FloatArray
     raw_ms: FloatArray
+    disturbed: FloatArray
     reference_ms: float
 
 
@@ -61,17 +72,32 @@ def time_group(
                 runner()
         own = np.empty((plan.rounds, len(runners)))
         beside = np.empty_like(own)
+        disturbed = np.zeros(own.shape, dtype=bool)
         for number in range(plan.rounds):
             for k in rng.permutation(len(runners)):
+                before = interruptions()
                 beside[number, k] = anchor()
                 own[number, k] = runners[k]()
-    return _summarise(own, beside)
+                disturbed[number, k] = interruptions() > before
+    return summarise(own, beside, disturbed)
 
 
-def _summarise(own: FloatArray, beside: FloatArray) -> Timings:
-    """(rounds, k) milliseconds of the subnets and of the reference just before each."""
-    ratios = own / beside
-    ratio = np.median(ratios, axis=0)
-    spread = 1.4826 * np.median(np.abs(ratios - ratio), axis=0)
-    noise: NDArray[np.float64] = _MEDIAN_ERROR * spread / ratio / np.sqrt(len(own))
-    return Timings(ratio, noise, np.median(own, axis=0), float(np.median(beside)))
+def summarise(own: FloatArray, beside: FloatArray, disturbed: NDArray[np.bool_]) -> Timings:
+    """(rounds, k) milliseconds of the subnets, of the reference just before each, and what was disturbed."""
+    leave_out = disturbed & ((~disturbed).sum(axis=0) >= _ENOUGH)
+    ratios = np.where(leave_out, np.nan, own / beside)
+    ratio = np.nanmedian(ratios, axis=0)
+    spread = 1.4826 * np.nanmedian(np.abs(ratios - ratio), axis=0)
+    noise = _MEDIAN_ERROR * spread / ratio / np.sqrt((~leave_out).sum(axis=0))
+    return Timings(
+        ratio=ratio,
+        noise=noise,
+        raw_ms=np.nanmedian(np.where(leave_out, np.nan, own), axis=0),
+        disturbed=disturbed.mean(axis=0),
+        reference_ms=float(np.nanmedian(np.where(leave_out, np.nan, beside))),
+    )
+
+
+def interruptions() -> int:
+    """How often the system has taken the processor away from this process; 0 where it does not tell."""
+    return 0 if resource is None else resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw

@@ -52,10 +52,10 @@ def test_the_table_holds_what_an_evaluation_gives(
     assert (table.rows(space) == rows).all()
     assert steps == [(number, 5) for number in range(1, 6)]
     expected = evaluate_net(extract(tiny_supernet, space.decode(rows[3])), photos)
-    assert table.column("cc")[3] == pytest.approx(expected.cc)
-    assert table.column("auc")[3] == pytest.approx(expected.auc)
+    assert table.column("cc")[3] == pytest.approx(expected.cc, abs=1e-4)
+    assert table.column("auc")[3] == pytest.approx(expected.auc, abs=1e-3)
     every_other = score_net(extract(tiny_supernet, space.decode(rows[3])), photos)["kld"][::2]
-    assert table.column("kld_half")[3] == pytest.approx(float(every_other.mean()))
+    assert table.column("kld_half")[3] == pytest.approx(float(every_other.mean()), abs=1e-4)
     assert table.column("n_photos").tolist() == [4.0] * 5
     assert table.identity["supernet_fingerprint"] == "feed"
 

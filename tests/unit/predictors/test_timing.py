@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from predictors.timing import Prepare, Runner, TimingPlan, time_group
+from predictors.timing import Prepare, Runner, TimingPlan, summarise, time_group
 from supernet.space import Arch, Space
 
 
@@ -79,6 +79,17 @@ def test_each_subnet_runs_in_every_round_beside_the_reference(tiny: Space) -> No
     assert counted[::2] == [reference] * 15
     assert counted.count(tiny.largest()) == 5
     assert len({tuple(a.resolution for a in counted[i : i + 6]) for i in range(0, 30, 6)}) > 1
+
+
+def test_disturbed_rounds_are_left_out_where_others_are_enough() -> None:
+    own, beside = np.full((8, 2), 6.0), np.full((8, 2), 2.0)
+    disturbed = np.zeros((8, 2), dtype=bool)
+    disturbed[:3, 0] = disturbed[:5, 1] = True
+    own[disturbed] = 60.0
+    found = summarise(own, beside, disturbed)
+    assert found.ratio.tolist() == [3.0, 30.0]  # of the second subnet three rounds are left: all are taken
+    assert found.disturbed.tolist() == [3 / 8, 5 / 8]
+    assert found.noise[0] == 0.0
 
 
 def test_everything_is_closed_when_a_subnet_fails(tiny: Space) -> None:
