@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from service.estimates import Estimates
+    from service.ports import KeyStore
     from service.workbench import Workbench
 
 DEFAULT_SPACE = "salnas"
@@ -47,7 +48,9 @@ app = typer.Typer(
 )
 device_app = typer.Typer(no_args_is_help=True, help="Devices whose latency can be predicted.")
 front_app = typer.Typer(no_args_is_help=True, help="Read the front of a finished search.")
+keys_app = typer.Typer(no_args_is_help=True, help="API keys of the service.")
 app.add_typer(front_app, name="front")
+app.add_typer(keys_app, name="keys")
 app.add_typer(device_app, name="device")
 
 ArchText = Annotated[
@@ -359,7 +362,7 @@ def device_list(supernet: SupernetOption = None, as_json: JsonOption = False) ->
 
 @app.command()
 def serve(
-    host: Annotated[str | None, typer.Option(help="Address to listen on; loopback only.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; any but loopback demands API keys.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -375,6 +378,63 @@ def serve(
     else:
         Console(stderr=True, highlight=False).print(f"SalNAS at {url}, its API at {url}/docs; Ctrl-C ends it")
     run_service(settings)
+
+
+@keys_app.command("add")
+def keys_add(
+    name: Annotated[str, typer.Argument(help="Whose key it is, or what for.")],
+    scope: Annotated[str, typer.Option(help="read, submit (and read), or admin (and all).")] = "submit",
+    as_json: JsonOption = False,
+) -> None:
+    """Make a key and show it, this once."""
+    from service.keys import new_key, parse_scope
+
+    key, text = new_key(name, parse_scope(scope), time.time())
+    with _key_store() as store:
+        store.add_key(key)
+    found = {"id": key.id, "name": key.name, "scope": key.scope.value, "key": text}
+    _show(as_json, found, lambda: Text(text, no_wrap=True, overflow="ignore"))
+
+
+@keys_app.command("list")
+def keys_list(as_json: JsonOption = False) -> None:
+    """Show the keys there are, without their secrets."""
+    with _key_store() as store:
+        keys = [{n: v for n, v in asdict(key).items() if n != "digest"} for key in store.api_keys()]
+    _show(as_json, {"keys": keys}, lambda: display.keys_view(keys))
+
+
+@keys_app.command("revoke")
+def keys_revoke(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="Id of the key, as `salnas keys list` shows it.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Take a key out of force, at once."""
+    from service.errors import NotFound
+
+    with _key_store() as store:
+        key = store.key(key_id)
+        if key is None:
+            raise NotFound(
+                f"There is no key {key_id[:80]!r}.",
+                field="id",
+                value=key_id[:80],
+                remedy="See `salnas keys list`.",
+            )
+        store.replace_key(key.revoke(time.time()))
+    _show(as_json, {"id": key_id, "revoked": True}, lambda: Text(f"{key_id} opens nothing any more."))
+
+
+@contextmanager
+def _key_store() -> Iterator[KeyStore]:
+    from service.processes import database_url
+    from service.store.sql import open_store
+
+    store = open_store(database_url(_settings()))
+    try:
+        yield store
+    finally:
+        store.close()
 
 
 def _check_free(host: str, port: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from rich import box
@@ -167,6 +168,16 @@ def devices_view(found: Mapping[str, Any]) -> RenderableType:
     return Group(_title("Devices", about), table) if devices else _title("Devices", about)
 
 
+def keys_view(keys: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """API keys without their secrets."""
+    table = _table("id", "name", "scope", "made", "revoked", justify="left")
+    for key in keys:
+        times = (_day(key[name]) for name in ("created", "revoked"))
+        table.add_row(key["id"], key["name"], key["scope"], *times)
+    about = f"{len(keys)}" if keys else "none yet: `salnas keys add NAME`"
+    return Group(_title("API keys", about), table) if keys else _title("API keys", about)
+
+
 def predictions_view(found: Mapping[str, Any]) -> RenderableType:
     """Photos with the files that their maps became."""
     table = Table(box=box.SIMPLE, header_style="bold", padding=(0, 1), pad_edge=False)
@@ -187,6 +198,10 @@ def facts_view(title: str, about: str, facts: Iterable[tuple[str, str]]) -> Rend
     for name, value in facts:
         table.add_row(name, value)
     return Group(_title(title, about), table)
+
+
+def _day(seconds: float | None) -> str:
+    return "–" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
 
 
 def _digits(value: float) -> str:

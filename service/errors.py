@@ -70,6 +70,24 @@ class NotAcceptable(ServiceError):
     kind = "not-acceptable"
 
 
+class Unauthorised(ServiceError):
+    """A request without a key, or with one that is not in force."""
+
+    kind = "unauthorised"
+
+
+class Forbidden(ServiceError):
+    """A request that its key, or its origin, does not allow."""
+
+    kind = "forbidden"
+
+
+class TooManyRequests(ServiceError):
+    """A client that asks faster than it may."""
+
+    kind = "too-many-requests"
+
+
 class Unavailable(ServiceError):
     """A part of the service that does not answer: the database, the supernet, a full disk."""
 

@@ -29,18 +29,25 @@ BODY_SECONDS = 30.0
 """How long a client may take to send its body."""
 
 _STATUS: Mapping[str, int] = {
+    "unauthorised": 401,
+    "forbidden": 403,
     "not-found": 404,
     "not-acceptable": 406,
     "wrong-state": 409,
     "not-ready": 409,
     "too-large": 413,
     "queue-full": 429,
+    "too-many-requests": 429,
     "export-failed": 500,
     "unavailable": 503,
 }
 """By kind of error; what is not here is 422: the request was understood and cannot be done."""
 
-_RETRY_AFTER = {429: "10", 503: "2"}
+_HEADERS: Mapping[int, Mapping[str, str]] = {
+    401: {"WWW-Authenticate": 'Bearer realm="SalNAS", Basic realm="SalNAS", charset="UTF-8"'},
+    429: {"Retry-After": "10"},
+    503: {"Retry-After": "2"},
+}
 _HTTP_KINDS = {
     400: "bad-request",
     404: "not-found",
@@ -75,10 +82,7 @@ def problem(
     }
     if errors is not None:
         content["errors"] = list(errors)
-    extra = dict(headers or {})
-    if status in _RETRY_AFTER:
-        extra.setdefault("Retry-After", _RETRY_AFTER[status])
-    return JSONResponse(content, status, extra, PROBLEM)
+    return JSONResponse(content, status, {**_HEADERS.get(status, {}), **(headers or {})}, PROBLEM)
 
 
 def add_error_handlers(app: FastAPI) -> None:

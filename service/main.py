@@ -12,19 +12,22 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from service.access import Access
 from service.artifacts import Artifacts
 from service.benches import WorkbenchShelf
-from service.context import Context
+from service.context import READ, Context
 from service.http import BodyLimit, RequestContext, add_error_handlers
 from service.jobs import JobKind
+from service.logs import set_up_logs
 from service.metrics import Metrics
-from service.ports import JobStore
+from service.ports import Store
 from service.processes import WorkerProcess, database_url
 from service.routes import exports, health, page, searches, subnets, supernets
 from service.runner import ExportRunner, SearchRunner
 from service.schemas import Problem
 from service.settings import Settings
 from service.store.sql import open_store
+from service.trust import Guard, allowed_hosts
 from service.use_cases import Exports, Limits, Searches, Subnets
 from service.worker import Pace, Worker
 from supernet.errors import SalnasError
@@ -35,7 +38,7 @@ _STREAM_SECONDS = 5
 
 
 def create_app(
-    settings: Settings, *, store: JobStore | None = None, search_processes: int | None = None
+    settings: Settings, *, store: Store | None = None, search_processes: int | None = None
 ) -> FastAPI:
     """The service as an ASGI application.
 
@@ -51,6 +54,7 @@ def create_app(
     limits = Limits(settings.max_queue, settings.max_evaluations)
     found = Searches(jobs, shelf, default_supernet=settings.supernet, limits=limits)
     metrics = Metrics()
+    access = Access(jobs, required=settings.needs_keys, rate=settings.rate, burst=4 * settings.rate)
     runners = {JobKind.EXPORT: ExportRunner(shelf, artifacts)}
     threads = [Worker(jobs, runners, name="exports", pace=pace)]
     if not processes:
@@ -64,6 +68,7 @@ def create_app(
         searches=found,
         exports=Exports(jobs, shelf, artifacts),
         subnets=Subnets(found, shelf),
+        access=access,
         metrics=metrics,
         workers_alive=crew.alive,
     )
@@ -89,24 +94,28 @@ def create_app(
     app.state.context = context
     for module in (searches, subnets, exports, supernets, health):
         app.include_router(module.router)
-    app.include_router(page.router)
+    app.include_router(page.router, dependencies=[READ])
     add_error_handlers(app)
     app.add_middleware(
         BodyLimit, limit=settings.max_body_bytes, limits={subnets.PREDICTIONS: settings.max_photo_bytes}
     )
+    app.add_middleware(Guard, hosts=allowed_hosts(settings.hosts, loopback=settings.is_local))
     app.add_middleware(RequestContext, metrics=metrics)
     return app
 
 
 def serve(settings: Settings) -> None:
     """Run the service until it is told to end. Raises SettingsError, Unavailable."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
+    set_up_logs(settings.logs)
     app = create_app(settings)
+    if settings.needs_keys and not app.state.context.access.any_key():
+        log.warning("no API key is in force, so nobody can get in: make one with `salnas keys add NAME`")
     config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
         access_log=False,
+        log_config=None,
         server_header=False,
         timeout_graceful_shutdown=_STREAM_SECONDS,
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from service.jobs import Change, Event, IdempotencyKey, Job, JobKind, JobState, Note, Progress
+from service.keys import ApiKey
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,6 +110,30 @@ class JobStore(Protocol):
     def close(self) -> None:
         """Let go of files and connections."""
         ...
+
+
+class KeyStore(Protocol):
+    """The API keys."""
+
+    def add_key(self, key: ApiKey) -> None:
+        """Store a new key."""
+        ...
+
+    def key(self, key_id: str) -> ApiKey | None:
+        """The key with that id, None where there is none."""
+        ...
+
+    def api_keys(self) -> list[ApiKey]:
+        """All keys, oldest first."""
+        ...
+
+    def replace_key(self, key: ApiKey) -> None:
+        """Store a key as it is now. Raises NotFound."""
+        ...
+
+
+class Store(JobStore, KeyStore, Protocol):
+    """Jobs and keys in one place."""
 
 
 class Bench(Protocol):

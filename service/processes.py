@@ -16,6 +16,7 @@ from types import FrameType
 
 from service.benches import WorkbenchShelf
 from service.jobs import JobKind
+from service.logs import set_up_logs
 from service.runner import SearchRunner
 from service.settings import Settings, variable
 from service.store.sql import open_store
@@ -98,8 +99,8 @@ def database_url(settings: Settings) -> str:
 
 def main() -> None:
     """A search worker: works until its standard input closes, which is when the service ends, or a signal."""
-    logging.basicConfig(level=logging.INFO)
     settings = Settings.from_environment()
+    set_up_logs(settings.logs)
     leaving = threading.Event()
 
     def leave(number: int, frame: FrameType | None) -> None:

@@ -20,9 +20,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 _ABOUT = "about"
 _LOOPBACK = re.compile(r"127(\.\d{1,3}){3}|::1|localhost")
+_ADDRESS = re.compile(r"[A-Za-z0-9.:-]{1,253}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 _COUNTS = (
+    "rate",
     "workers",
     "lease_seconds",
     "max_photo_bytes",
@@ -47,12 +49,24 @@ class Settings:
     )
     host: str = field(
         default="127.0.0.1",
-        metadata={_ABOUT: "address the service listens on; loopback only"},
+        metadata={_ABOUT: "address the service listens on; any but loopback demands API keys"},
     )
     port: int = field(default=8000, metadata={_ABOUT: "port the service listens on"})
     state: Path = field(
         default=ROOT / "var", metadata={_ABOUT: "folder of the service's searches and exports"}
     )
+    hosts: str = field(
+        default="",
+        metadata={
+            _ABOUT: "names, separated by commas, that requests may call the service by; on loopback "
+            "its own names are always among them"
+        },
+    )
+    keys: str = field(
+        default="auto", metadata={_ABOUT: "auto: demand API keys unless on loopback; always: there too"}
+    )
+    rate: int = field(default=50, metadata={_ABOUT: "requests a second that one API key may make"})
+    logs: str = field(default="text", metadata={_ABOUT: "text for people, or json: one object a line"})
     database: str = field(
         default="", metadata={_ABOUT: "URL of the database of jobs; without one SQLite in the state folder"}
     )
@@ -80,10 +94,20 @@ class Settings:
         for name in _COUNTS:
             _require(name, getattr(self, name), getattr(self, name) >= 1, "It is at least 1.")
         _require("save_seconds", self.save_seconds, self.save_seconds >= 0, "It is 0 or above.")
-        remedy = (
-            "The service has no keys yet, so it listens on this machine only: 127.0.0.1, ::1 or localhost."
-        )
-        _require("host", self.host, _LOOPBACK.fullmatch(self.host) is not None, remedy)
+        remedy = "Name an address, such as 127.0.0.1, ::1 or 0.0.0.0."
+        _require("host", self.host, _ADDRESS.fullmatch(self.host) is not None, remedy)
+        _require("keys", self.keys, self.keys in ("auto", "always"), "It is auto or always.")
+        _require("logs", self.logs, self.logs in ("text", "json"), "It is text or json.")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach the service."""
+        return _LOOPBACK.fullmatch(self.host) is not None
+
+    @property
+    def needs_keys(self) -> bool:
+        """Whether clients must show an API key."""
+        return self.keys == "always" or not self.is_local
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:

@@ -70,6 +70,7 @@ class Searches:
         self._limits = limits or Limits()
         self._clock = clock
         self._fronts = _FrontCache()
+        self._found_default: StoredFront | None = None
 
     def submit(
         self,
@@ -163,6 +164,8 @@ class Searches:
 
     def default_front(self) -> StoredFront:
         """The default front. Raises Unavailable until it has been found."""
+        if self._found_default is not None:
+            return self._found_default
         try:
             job, front = self.front(DEFAULT)
         except NotFound:
@@ -172,6 +175,8 @@ class Searches:
                 "The front that answers budgets at once is not found yet.",
                 remedy="Try again in some seconds, or ask with fresh=true.",
             )
+        if job.state is JobState.SUCCEEDED:
+            self._found_default = front  # nothing changes it any more
         return front
 
     def ensure_default(self, fronts: Path, fingerprint: str) -> Job | None:
@@ -301,6 +306,11 @@ class Subnets:
         """All that is known of a subnet. Raises InvalidArch, CheckpointError."""
         bench = self._benches.get(supernet)
         return bench.describe(bench.arch(arch), choice)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether budgets are answered from memory."""
+        return self._index is not None
 
     def query(self, constraints: Sequence[str], *, k: int, by: str) -> list[dict[str, Any]]:
         """The k best subnets of the default front inside the bounds, best first.

@@ -5,17 +5,17 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse
 
-from service.context import Service
+from service.context import READ, SUBMIT, Service
 from service.routes.problems import PROBLEMS
 from service.routes.searches import IdempotencyKey
 from service.schemas import ExportCreate, ExportOut
 
-router = APIRouter(prefix="/v1/exports", tags=["exports"], responses=PROBLEMS)
+router = APIRouter(prefix="/v1/exports", tags=["exports"], responses=PROBLEMS, dependencies=[READ])
 
 OCTETS = "application/octet-stream"
 
 
-@router.post("", status_code=202)
+@router.post("", status_code=202, dependencies=[SUBMIT])
 def create_export(
     body: ExportCreate, service: Service, response: Response, idempotency_key: IdempotencyKey = None
 ) -> ExportOut:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from fastapi import APIRouter, Response
 
-from service.context import Context, Service
+from service.context import READ, Context, Service
 from service.errors import NotFound
 from service.jobs import JobState
 from service.metrics import CONTENT_TYPE, Gauge
@@ -37,7 +37,7 @@ def readyz(service: Service, response: Response) -> Health:
     return Health(status="ready" if ready else "not ready", checks=checks)
 
 
-@router.get("/metrics", responses={200: {"content": {"text/plain": {}}}})
+@router.get("/metrics", dependencies=[READ], responses={200: {"content": {"text/plain": {}}}})
 def read_metrics(service: Service) -> Response:
     """Requests, jobs and workers in the text format of Prometheus."""
     counts = service.store.counts()

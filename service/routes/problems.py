@@ -9,12 +9,15 @@ from service.schemas import Problem
 
 _STATUSES = {
     400: "The body could not be parsed.",
+    401: "An API key is demanded.",
+    403: "The key, or the origin of the page, does not allow it.",
     404: "There is no such resource.",
     406: "Not available in an accepted representation.",
     409: "The resource is in another state.",
+    408: "The body did not arrive in time.",
     413: "The body is too large.",
     422: "The request was understood and cannot be done.",
-    429: "Too many jobs are waiting.",
+    429: "Too many jobs are waiting, or requests come too fast.",
     503: "A part of the service does not answer.",
 }
 

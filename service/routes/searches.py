@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from service.context import Service
+from service.context import READ, SUBMIT, Service
 from service.events import stream
 from service.fronts import StoredFront
 from service.http import accepted
@@ -29,7 +29,7 @@ from service.schemas import (
 )
 from service.workbench import SearchRequest
 
-router = APIRouter(prefix="/v1/searches", tags=["searches"], responses=PROBLEMS)
+router = APIRouter(prefix="/v1/searches", tags=["searches"], responses=PROBLEMS, dependencies=[READ])
 
 JSON, CSV, PARQUET = "application/json", "text/csv", "application/vnd.apache.parquet"
 EVENT_STREAM = "text/event-stream"
@@ -47,7 +47,7 @@ PageToken = Annotated[str | None, Query(max_length=300, description="next_page_t
 PageSize = Annotated[int, Query(ge=1, le=200)]
 
 
-@router.post("", status_code=202)
+@router.post("", status_code=202, dependencies=[SUBMIT])
 def create_search(
     body: SearchCreate, service: Service, response: Response, idempotency_key: IdempotencyKey = None
 ) -> SearchOut:
@@ -88,19 +88,19 @@ def read_search(search_id: str, service: Service) -> SearchOut:
     return SearchOut.of(service.searches.get(search_id))
 
 
-@router.post("/{search_id}:cancel")
+@router.post("/{search_id}:cancel", dependencies=[SUBMIT])
 def cancel_search(search_id: str, service: Service) -> SearchOut:
     """Stop a search; the front found so far stays."""
     return SearchOut.of(service.searches.cancel(search_id))
 
 
-@router.post("/{search_id}:resume", status_code=202)
+@router.post("/{search_id}:resume", status_code=202, dependencies=[SUBMIT])
 def resume_search(search_id: str, service: Service) -> SearchOut:
     """Continue a cancelled or failed search where it stopped."""
     return SearchOut.of(service.searches.resume(search_id))
 
 
-@router.post("/{search_id}:fork", status_code=202)
+@router.post("/{search_id}:fork", status_code=202, dependencies=[SUBMIT])
 def fork_search(
     search_id: str,
     body: SearchFork,

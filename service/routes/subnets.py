@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Form, Request, UploadFile
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
 from numpy.typing import NDArray
 from PIL import Image
 
-from service.context import Service
+from service.context import READ, Service
 from service.estimates import Choice
 from service.http import accepted
 from service.routes.problems import PROBLEMS
 from service.schemas import MapOut, SubnetDescribe, SubnetList, SubnetQuery
 
-router = APIRouter(prefix="/v1", responses=PROBLEMS)
+router = APIRouter(prefix="/v1", responses=PROBLEMS, dependencies=[READ])
 
 JSON, PNG = "application/json", "image/png"
 PREDICTIONS = "/v1/predictions"
@@ -36,15 +38,16 @@ def describe_subnet(body: SubnetDescribe, service: Service) -> dict[str, Any]:
 
 
 @router.post("/subnets:query", tags=["subnets"], response_model=SubnetList)
-def query_subnets(body: SubnetQuery, service: Service) -> Response:
+async def query_subnets(body: SubnetQuery, service: Service) -> Response:
     """The best subnets within a budget, at once from the stored front or, with `fresh`, from a new search."""
     if body.fresh:
         choice = Choice(body.accuracy_metric, body.device)
-        found = service.subnets.query_fresh(
-            body.constraints, k=body.k, by=body.by, supernet=body.supernet, choice=choice
-        )
+        search = partial(service.subnets.query_fresh, supernet=body.supernet, choice=choice)
+        found = await run_in_threadpool(search, body.constraints, k=body.k, by=body.by)
     else:
-        found = service.subnets.query(body.constraints, k=body.k, by=body.by)
+        answer = partial(service.subnets.query, body.constraints, k=body.k, by=body.by)
+        # A thread costs more than the answer, once the front is in memory.
+        found = answer() if service.subnets.is_ready else await run_in_threadpool(answer)
     return JSONResponse({"subnets": found})
 
 

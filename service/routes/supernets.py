@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from service.context import Service
+from service.context import READ, Service
 from service.errors import NotFound
 from service.routes.problems import PROBLEMS
 from service.schemas import DeviceList, DeviceOut, SpaceList, SpaceOut, SupernetList, SupernetOut
@@ -12,7 +12,7 @@ from service.supernets import SupernetFile
 from service.workbench import describe_space
 from supernet.space import get_space, list_spaces
 
-router = APIRouter(prefix="/v1", responses=PROBLEMS)
+router = APIRouter(prefix="/v1", responses=PROBLEMS, dependencies=[READ])
 
 
 @router.get("/supernets", tags=["supernets"])

@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 
 from service.errors import IdempotencyMismatch, IllegalTransition, NotFound
 from service.jobs import Change, Event, IdempotencyKey, Job, JobKind, JobState, Note, recorded
+from service.keys import ApiKey
 from service.ports import Blobs, Place, QueueCount
 
 
 class MemoryStore:
-    """A `service.ports.JobStore` that one lock guards."""
+    """A `service.ports.JobStore` and `KeyStore` that one lock guards."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
@@ -21,6 +22,7 @@ class MemoryStore:
         self._events: dict[str, list[Event]] = {}
         self._blobs: dict[tuple[str, str], bytes] = {}
         self._keys: dict[tuple[JobKind, str], tuple[str, str]] = {}
+        self._api_keys: dict[str, ApiKey] = {}
 
     def add(
         self, job: Job, *, key: IdempotencyKey | None = None, blobs: Blobs | None = None
@@ -109,6 +111,28 @@ class MemoryStore:
     def close(self) -> None:
         """Nothing to let go of."""
 
+    def add_key(self, key: ApiKey) -> None:
+        """See `KeyStore.add_key`."""
+        with self._lock:
+            self._api_keys[key.id] = key
+
+    def key(self, key_id: str) -> ApiKey | None:
+        """See `KeyStore.key`."""
+        with self._lock:
+            return self._api_keys.get(key_id)
+
+    def api_keys(self) -> list[ApiKey]:
+        """See `KeyStore.api_keys`."""
+        with self._lock:
+            return sorted(self._api_keys.values(), key=lambda key: (key.created, key.id))
+
+    def replace_key(self, key: ApiKey) -> None:
+        """See `KeyStore.replace_key`."""
+        with self._lock:
+            if key.id not in self._api_keys:
+                raise unknown_key(key.id)
+            self._api_keys[key.id] = key
+
     def _write(self, before: Job | None, after: Job, notes: Sequence[Note], blobs: Blobs | None) -> Job:
         job, events = recorded(before, after, notes, self._clock())
         self._jobs[job.id] = job
@@ -124,6 +148,11 @@ class MemoryStore:
 def unknown(job_id: str) -> NotFound:
     """The error for an id that names no job."""
     return NotFound(f"There is no job {job_id[:80]!r}.", field="id", value=job_id[:80])
+
+
+def unknown_key(key_id: str) -> NotFound:
+    """The error for an id that names no key."""
+    return NotFound(f"There is no key {key_id[:80]!r}.", field="id", value=key_id[:80])
 
 
 def taken(job: Job) -> IllegalTransition:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest step in `service.store.migrations.versions`."""
 
 _VERSIONS = "alembic_version"

@@ -46,17 +46,18 @@ from service.jobs import (
     Progress,
     recorded,
 )
+from service.keys import ApiKey, Scope
 from service.ports import Blobs, Place, QueueCount
-from service.store.memory import mismatch, taken, unknown
+from service.store.memory import mismatch, taken, unknown, unknown_key
 from service.store.schema import upgrade
-from service.store.tables import BLOBS, EVENTS, JOBS, KEYS
+from service.store.tables import API_KEYS, BLOBS, EVENTS, JOBS, KEYS
 from supernet.errors import SettingsError
 
 _BUSY_SECONDS = 15
 
 
 class SqlStore:
-    """A `service.ports.JobStore` on a SQLAlchemy engine."""
+    """A `service.ports.JobStore` and `KeyStore` on a SQLAlchemy engine."""
 
     def __init__(self, engine: Engine, clock: Callable[[], float] = time.time) -> None:
         self._engine = engine
@@ -170,6 +171,30 @@ class SqlStore:
     def close(self) -> None:
         """See `JobStore.close`."""
         self._engine.dispose()
+
+    def add_key(self, key: ApiKey) -> None:
+        """See `KeyStore.add_key`."""
+        with self._transaction() as connection:
+            connection.execute(insert(API_KEYS).values(asdict(key)))
+
+    def key(self, key_id: str) -> ApiKey | None:
+        """See `KeyStore.key`."""
+        with self._transaction(reading=True) as connection:
+            found = connection.execute(select(API_KEYS).where(API_KEYS.c.id == key_id)).mappings().first()
+            return None if found is None else _api_key(found)
+
+    def api_keys(self) -> list[ApiKey]:
+        """See `KeyStore.api_keys`."""
+        with self._transaction(reading=True) as connection:
+            query = select(API_KEYS).order_by(API_KEYS.c.created, API_KEYS.c.id)
+            return [_api_key(row) for row in connection.execute(query).mappings()]
+
+    def replace_key(self, key: ApiKey) -> None:
+        """See `KeyStore.replace_key`."""
+        with self._transaction() as connection:
+            changed = update(API_KEYS).where(API_KEYS.c.id == key.id).values(asdict(key))
+            if not connection.execute(changed).rowcount:
+                raise unknown_key(key.id)
 
     def _added_meanwhile(
         self, job: Job, key: IdempotencyKey | None, error: IntegrityError
@@ -305,6 +330,11 @@ def _values(job: Job) -> dict[str, Any]:
         "parent": job.parent,
         "events": job.events,
     }
+
+
+def _api_key(row: RowMapping) -> ApiKey:
+    values: dict[str, Any] = {**row}
+    return ApiKey(**values | {"scope": Scope(values["scope"])})
 
 
 def _job(row: RowMapping) -> Job:

@@ -88,3 +88,14 @@ KEYS = Table(
     Column("job_id", _Id, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
     UniqueConstraint("kind", "key"),
 )
+
+API_KEYS = Table(
+    "api_keys",
+    METADATA,
+    Column("id", String(20), primary_key=True),
+    Column("name", String(64), nullable=False),
+    Column("scope", String(20), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("created", _Time, nullable=False),
+    Column("revoked", _Time),
+)

@@ -12,7 +12,8 @@ from sqlalchemy import create_engine, text
 
 from service.errors import IdempotencyMismatch, IllegalTransition, LeaseLost, NotFound
 from service.jobs import Failure, IdempotencyKey, Job, JobKind, JobState, Lease, Note, Progress
-from service.ports import JobStore, Place
+from service.keys import Scope, new_key
+from service.ports import Place, Store
 from service.store.memory import MemoryStore
 from service.store.sql import open_store
 from tests.fixtures.postgresql import postgresql
@@ -22,7 +23,7 @@ PROGRESS = Progress(3, 600, 40, 0.5, 1.25, 0.1, 11.0)
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgresql"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[JobStore]:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     if request.param == "memory":
         yield MemoryStore()
         return
@@ -52,7 +53,7 @@ def job(name: str = "one", created: float = 100.0, kind: JobKind = JobKind.SEARC
     return Job(name, kind, {"seed": 1, "constraints": ["macs<=1e9"]}, created)
 
 
-def held(store: JobStore, name: str = "one") -> Job:
+def held(store: Store, name: str = "one") -> Job:
     """A job that worker w holds with token t until 130."""
     store.add(job(name))
     claimed = store.claim(SEARCHES, 100.0, lambda j: j.claimed("w", "t", 100.0, 30.0))
@@ -60,7 +61,7 @@ def held(store: JobStore, name: str = "one") -> Job:
     return claimed
 
 
-def test_a_job_is_read_back_as_it_was_written(store: JobStore) -> None:
+def test_a_job_is_read_back_as_it_was_written(store: Store) -> None:
     full = replace(
         job(),
         state=JobState.RUNNING,
@@ -79,7 +80,7 @@ def test_a_job_is_read_back_as_it_was_written(store: JobStore) -> None:
     assert store.get("one") == stored == replace(full, events=1)
 
 
-def test_an_unknown_job(store: JobStore) -> None:
+def test_an_unknown_job(store: Store) -> None:
     with pytest.raises(NotFound):
         store.get("none")
     with pytest.raises(NotFound):
@@ -89,14 +90,14 @@ def test_an_unknown_job(store: JobStore) -> None:
     store.remove("none")
 
 
-def test_an_id_is_taken_once(store: JobStore) -> None:
+def test_an_id_is_taken_once(store: Store) -> None:
     store.add(job())
     with pytest.raises(IllegalTransition):
         store.add(job(created=200.0))
     assert store.get("one").created == 100.0
 
 
-def test_the_same_key_finds_the_same_job(store: JobStore) -> None:
+def test_the_same_key_finds_the_same_job(store: Store) -> None:
     key = IdempotencyKey("k", "d1")
     first, new = store.add(job("one"), key=key)
     again, new_again = store.add(job("two"), key=key)
@@ -106,7 +107,7 @@ def test_the_same_key_finds_the_same_job(store: JobStore) -> None:
         store.get("two")
 
 
-def test_a_key_belongs_to_one_request(store: JobStore) -> None:
+def test_a_key_belongs_to_one_request(store: Store) -> None:
     store.add(job("one"), key=IdempotencyKey("k", "d1"))
     with pytest.raises(IdempotencyMismatch):
         store.add(job("two"), key=IdempotencyKey("k", "d2"))
@@ -114,7 +115,7 @@ def test_a_key_belongs_to_one_request(store: JobStore) -> None:
     assert new, "keys of exports and of searches are apart"
 
 
-def test_one_key_from_many_threads_makes_one_job(store: JobStore) -> None:
+def test_one_key_from_many_threads_makes_one_job(store: Store) -> None:
     found: list[tuple[Job, bool]] = []
 
     def add(number: int) -> None:
@@ -125,7 +126,7 @@ def test_one_key_from_many_threads_makes_one_job(store: JobStore) -> None:
     assert sum(new for _, new in found) == 1
 
 
-def test_pages_are_newest_first_and_go_on_behind_a_place(store: JobStore) -> None:
+def test_pages_are_newest_first_and_go_on_behind_a_place(store: Store) -> None:
     for name, created in (("a", 1.0), ("b", 2.0), ("c", 2.0), ("d", 3.0)):
         store.add(job(name, created))
     store.add(job("export", 9.0, JobKind.EXPORT))
@@ -135,14 +136,14 @@ def test_pages_are_newest_first_and_go_on_behind_a_place(store: JobStore) -> Non
     assert [j.id for j in rest] == ["b", "a"]
 
 
-def test_pages_of_one_state(store: JobStore) -> None:
+def test_pages_of_one_state(store: Store) -> None:
     held(store, "one")
     store.add(job("two"))
     assert [j.id for j in store.page(kind=JobKind.SEARCH, state=JobState.RUNNING)] == ["one"]
     assert [j.id for j in store.page(kind=JobKind.SEARCH, state=JobState.QUEUED)] == ["two"]
 
 
-def test_a_change_with_its_events_and_blobs(store: JobStore) -> None:
+def test_a_change_with_its_events_and_blobs(store: Store) -> None:
     held(store)
     changed = store.update(
         "one",
@@ -163,7 +164,7 @@ def test_a_change_with_its_events_and_blobs(store: JobStore) -> None:
     assert store.blob("one", "front") == b"g"
 
 
-def test_a_refused_change_leaves_nothing(store: JobStore) -> None:
+def test_a_refused_change_leaves_nothing(store: Store) -> None:
     before = held(store)
     with pytest.raises(LeaseLost):
         store.update(
@@ -174,7 +175,7 @@ def test_a_refused_change_leaves_nothing(store: JobStore) -> None:
     assert store.blob("one", "front") is None
 
 
-def test_claims_take_the_oldest_first_and_each_once(store: JobStore) -> None:
+def test_claims_take_the_oldest_first_and_each_once(store: Store) -> None:
     for name, created in (("young", 3.0), ("old", 1.0), ("middle", 2.0)):
         store.add(job(name, created))
     taken = [store.claim(SEARCHES, 100.0, lambda j: j.claimed("w", "t", 100.0, 30.0)) for _ in range(4)]
@@ -182,13 +183,13 @@ def test_claims_take_the_oldest_first_and_each_once(store: JobStore) -> None:
     assert all(j.state is JobState.RUNNING and j.attempts == 1 for j in taken if j)
 
 
-def test_a_claim_is_of_the_kinds_asked_for(store: JobStore) -> None:
+def test_a_claim_is_of_the_kinds_asked_for(store: Store) -> None:
     store.add(job(kind=JobKind.EXPORT))
     assert store.claim(SEARCHES, 100.0, lambda j: j) is None
     assert store.claim((JobKind.SEARCH, JobKind.EXPORT), 100.0, lambda j: j) is not None
 
 
-def test_an_expired_lease_is_claimed_again(store: JobStore) -> None:
+def test_an_expired_lease_is_claimed_again(store: Store) -> None:
     held(store)
     assert store.claim(SEARCHES, 129.9, lambda j: j.claimed("v", "u", 129.9, 30.0)) is None
     again = store.claim(SEARCHES, 130.0, lambda j: j.claimed("v", "u", 130.0, 30.0))
@@ -198,7 +199,7 @@ def test_an_expired_lease_is_claimed_again(store: JobStore) -> None:
         store.update("one", lambda j: j.renewed("t", 131.0, 30.0))
 
 
-def test_many_threads_never_claim_one_job_twice(store: JobStore) -> None:
+def test_many_threads_never_claim_one_job_twice(store: Store) -> None:
     for number in range(12):
         store.add(job(f"job{number}", float(number)))
     taken: list[str] = []
@@ -216,7 +217,7 @@ def test_many_threads_never_claim_one_job_twice(store: JobStore) -> None:
     assert sorted(taken) == sorted(f"job{number}" for number in range(12))
 
 
-def test_events_of_many_threads_are_numbered_without_a_gap(store: JobStore) -> None:
+def test_events_of_many_threads_are_numbered_without_a_gap(store: Store) -> None:
     store.add(job())
     run_together(lambda n: store.update("one", lambda j: j, notes=[Note("x", {"n": n})]), 8)
     events = store.events("one")
@@ -224,7 +225,7 @@ def test_events_of_many_threads_are_numbered_without_a_gap(store: JobStore) -> N
     assert sorted(e.data["n"] for e in events[1:]) == list(range(8))
 
 
-def test_a_removed_job_is_gone_with_all_it_had(store: JobStore) -> None:
+def test_a_removed_job_is_gone_with_all_it_had(store: Store) -> None:
     store.add(job(), key=IdempotencyKey("k", "d"), blobs={"front": b"x"})
     store.remove("one")
     assert store.page(kind=JobKind.SEARCH) == []
@@ -234,7 +235,7 @@ def test_a_removed_job_is_gone_with_all_it_had(store: JobStore) -> None:
     assert new
 
 
-def test_counts(store: JobStore) -> None:
+def test_counts(store: Store) -> None:
     held(store, "one")
     store.add(job("two", 7.0))
     store.add(job("three", 5.0))
@@ -245,6 +246,20 @@ def test_counts(store: JobStore) -> None:
         ("search", "running", 1, 100.0),
     ]
     store.check()
+
+
+def test_keys(store: Store) -> None:
+    first, _ = new_key("first", Scope.READ, 1.0)
+    second, _ = new_key("second", Scope.ADMIN, 2.0)
+    store.add_key(second)
+    store.add_key(first)
+    assert store.api_keys() == [first, second]
+    assert store.key(first.id) == first
+    assert store.key("none") is None
+    store.replace_key(first.revoke(3.0))
+    assert store.key(first.id) == first.revoke(3.0)
+    with pytest.raises(NotFound):
+        store.replace_key(new_key("third", Scope.READ, 1.0)[0])
 
 
 def run_together(work: object, count: int) -> None:

@@ -11,6 +11,7 @@ import time
 import zlib
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from service.estimates import Choice, Estimates
+from service.keys import Scope, new_key
 from service.main import create_app
 from service.runner import ExportRunner
 from service.settings import Settings
@@ -555,6 +557,57 @@ async def test_without_its_supernet_the_service_lives_but_is_not_ready(
     assert ready.status_code == 503
     assert "There is no supernet" in ready.json()["checks"]["supernet"]
     is_problem(search, 422, "invalid-checkpoint")
+
+
+OPEN = {"/healthz", "/readyz", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"}
+
+
+async def test_with_keys_nothing_is_open_but_health_and_the_document(settings: Settings) -> None:
+    app = create_app(replace(settings, keys="always"), search_processes=0)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client,
+    ):
+        document = (await client.get("/openapi.json")).json()
+        paths = {path.replace("{search_id}", "default") for path in document["paths"]} - OPEN
+        for path in sorted(paths | {"/", "/js/main.js", "/plotly.min.js"}):
+            for method in document["paths"].get(path, {"get": None}):
+                answer = await client.request(method, path)
+                is_problem(answer, 401, "unauthorised")
+                assert "Bearer" in answer.headers["www-authenticate"]
+        assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_a_key_opens_what_its_scope_allows(settings: Settings) -> None:
+    app = create_app(replace(settings, keys="always"), search_processes=0)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client,
+    ):
+        headers = {}
+        for scope in (Scope.READ, Scope.SUBMIT):
+            key, text = new_key("test", scope, 1.0)
+            app.state.context.store.add_key(key)
+            headers[scope] = {"authorization": f"Bearer {text}"}
+        assert (await client.get("/v1/searches", headers=headers[Scope.READ])).status_code == 200
+        refused = await client.post("/v1/searches", json=QUICK, headers=headers[Scope.READ])
+        is_problem(refused, 403, "forbidden")
+        answer = await client.post("/v1/searches", json=QUICK, headers=headers[Scope.SUBMIT])
+        assert answer.status_code == 202
+        assert (await client.get("/", headers=headers[Scope.READ])).status_code == 200
+
+
+async def test_browsers_are_told_to_be_strict(settings: Settings) -> None:
+    async with running(settings) as client:
+        page = await client.get("/")
+        foreign = await client.post("/v1/searches", json={}, headers={"origin": "http://evil.example"})
+        renamed = await client.get("/v1/searches", headers={"host": "evil.example"})
+    assert "default-src 'self'" in page.headers["content-security-policy"]
+    assert page.headers["x-content-type-options"] == "nosniff"
+    is_problem(foreign, 403, "forbidden")
+    is_problem(renamed, 403, "forbidden")
 
 
 async def test_the_api_document_is_complete(settings: Settings) -> None:

@@ -241,7 +241,7 @@ MISTAKES = [
     (["collect", "money"], "invalid-settings", "latency"),
     (["train", "--epochs", "0"], "invalid-settings", "epochs"),
     (["train", "--wings", "2"], "usage", "--wings"),
-    (["serve", "--host", "0.0.0.0"], "invalid-settings", "loopback|this machine"),
+    (["serve", "--host", "http://here"], "invalid-settings", "127.0.0.1"),
 ]  # fmt: skip
 
 

@@ -30,8 +30,11 @@ def test_the_environment_replaces_defaults() -> None:
         ("supernet", "../other"),
         ("supernet", "a/b"),
         ("device", ".hidden"),
-        ("host", "0.0.0.0"),
-        ("host", "127.0.0.1.example.org"),
+        ("host", "a b"),
+        ("host", "http://here"),
+        ("keys", "never"),
+        ("logs", "xml"),
+        ("rate", "0"),
     ],
 )
 def test_nonsense_is_refused_with_its_name(name: str, text: str) -> None:
@@ -43,8 +46,14 @@ def test_nonsense_is_refused_with_its_name(name: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
-def test_this_machine_may_listen(host: str) -> None:
-    assert Settings(host=host).host == host
+def test_on_this_machine_no_keys_are_needed(host: str) -> None:
+    assert not Settings(host=host).needs_keys
+    assert Settings(host=host, keys="always").needs_keys
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "127.0.0.1.example.org", "localhost.lan"])
+def test_other_machines_need_keys(host: str) -> None:
+    assert Settings(host=host).needs_keys
 
 
 def test_every_setting_is_described() -> None:
