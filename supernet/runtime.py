@@ -42,6 +42,8 @@ def onnx_session(model: Path | str | bytes, threads: int = 1, *, spin: bool = Tr
     options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
+    # Threads of a session that rests would otherwise take the cores from the one that runs.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     options.log_severity_level = 3  # errors
     source = model if isinstance(model, bytes) else str(model)
     try:
