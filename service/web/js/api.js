@@ -127,14 +127,30 @@ export function getSearch(id, signal) {
   return get(`v1/searches/${encodeURIComponent(id)}`, signal);
 }
 
+const EVENT_PAGES = 20;
+
+/** What happened to a search, from its beginning. @param {string} id @returns {Promise<{id: number, kind: string, data: any}[]>} */
+export async function listEvents(id) {
+  const found = [];
+  let token = null;
+  for (let page = 0; page < EVENT_PAGES; page += 1) {
+    const query = new URLSearchParams({ page_size: "200", ...(token ? { page_token: token } : {}) });
+    const answer = await get(`v1/searches/${encodeURIComponent(id)}/events?${query}`);
+    found.push(...answer.events);
+    token = answer.next_page_token;
+    if (!token) break;
+  }
+  return found;
+}
+
 /** @param {Object<string, any>} request @param {string} [key] @returns {Promise<Search>} */
 export function createSearch(request, key = newKey()) {
   return post("v1/searches", request, { key });
 }
 
-/** @param {string} id @param {"cancel"|"resume"|"fork"} verb @param {any} [body] @returns {Promise<Search>} */
-export function changeSearch(id, verb, body = {}) {
-  return post(`v1/searches/${encodeURIComponent(id)}:${verb}`, body);
+/** @param {string} id @param {"cancel"|"resume"|"fork"} verb @param {any} [body] @param {string} [key] @returns {Promise<Search>} */
+export function changeSearch(id, verb, body = {}, key = undefined) {
+  return post(`v1/searches/${encodeURIComponent(id)}:${verb}`, body, { key });
 }
 
 /** @param {string} id @param {AbortSignal} [signal] @returns {Promise<Front>} */

@@ -102,7 +102,7 @@ export function duration(seconds) {
 export function clock(time) {
   const date = new Date(typeof time === "number" ? time * 1000 : time);
   const today = new Date().toDateString() === date.toDateString();
-  const hours = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  const hours = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
   return today ? hours : `${date.toLocaleDateString([], { day: "numeric", month: "short" })}, ${hours}`;
 }
 

@@ -77,8 +77,7 @@ function scratch(width, height) {
 export function drawOverlay(canvas, image, map, opacity) {
   const context = drawPhoto(canvas, image);
   if (!map || opacity <= 0) return;
-  const faint = 1.5 * (1 - opacity);
-  const alpha = Array.from({ length: 256 }, (_, v) => 255 * opacity * (v / 255) ** faint);
+  const alpha = opacities(opacity);
   const heat = heatTable();
   paint(context, map.width, map.height, (i, pixel) => {
     const v = map.values[i];
@@ -87,6 +86,16 @@ export function drawOverlay(canvas, image, map, opacity) {
     pixel[2] = heat[3 * v + 2];
     pixel[3] = alpha[v];
   });
+}
+
+/**
+ * Opacity of each grey value: the photo shows where little is seen, until at full opacity it is gone. No steps near
+ * zero, where a map has few grey values.
+ * @param {number} opacity 0 to 1
+ */
+function opacities(opacity) {
+  const least = Math.max(0, 5 * opacity - 4);
+  return Array.from({ length: 256 }, (_, v) => 255 * opacity * (least + (1 - least) * (1 - (1 - v / 255) ** 2.4)));
 }
 
 /**

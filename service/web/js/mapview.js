@@ -9,7 +9,7 @@ import { drawDifference, drawOverlay, imageOf, predict } from "./maps.js";
 /** One canvas; what it shows is said with `show`, how strongly with `setOpacity`. */
 export class MapView {
   /** @param {{opacity?: number, onready?: (map: SaliencyMap) => void}} [options] */
-  constructor({ opacity = 0.6, onready } = {}) {
+  constructor({ opacity = 0.7, onready } = {}) {
     this.opacity = opacity;
     this.onready = onready;
     this.turn = 0;

@@ -33,10 +33,12 @@ export class SubnetCard {
   /** @param {{photo?: string|null, onphoto: (id: string) => void}} options */
   constructor({ photo, onphoto }) {
     this.onphoto = onphoto;
+    /** @type {string|null} the accuracy metric and the device whose numbers come first */
+    this.metric = this.device = null;
     /** @type {string|null} */
     this.id = null;
     this.photoId = photo ?? null;
-    this.map = new MapView({ opacity: 0.6, onready: (map) => (this.time.textContent = map.milliseconds ? `${significant(map.milliseconds, 2)} ms` : "") });
+    this.map = new MapView({ opacity: 0.7, onready: (map) => (this.time.textContent = map.milliseconds ? `${significant(map.milliseconds, 2)} ms` : "") });
     this.title = h("h2", { class: "mono subnet-id" }, "–");
     this.badge = h("span", { class: "badge" });
     this.badge.hidden = true;
@@ -44,17 +46,19 @@ export class SubnetCard {
     this.thumbs = h("div", { class: "thumbs-place" });
     this.time = h("span", { class: "quiet number map-time" });
     this.numbers = h("dl", { class: "numbers" });
+    this.others = h("dl", { class: "numbers" });
+    this.more = h("details", { class: "more-numbers", hidden: true }, h("summary", null, "Other metrics and devices"), this.others);
     this.fault = h("div");
     this.take = exportPart();
     this.compare = h("a", { class: "button", href: "#/photo" }, "Compare on photos");
     this.element = h("section", { class: "card subnet-card", "aria-label": "Subnet" },
       h("div", { class: "subnet-head" }, this.title, this.copy, this.badge),
       this.map.element,
-      h("div", { class: "map-tools" }, this.thumbs, opacitySlider(0.6, (value) => this.map.setOpacity(value)), this.time),
+      h("div", { class: "map-tools" }, this.thumbs, opacitySlider(0.7, (value) => this.map.setOpacity(value)), this.time),
       this.fault,
       h("div", { class: "actions" }, this.take.button, this.compare),
       this.take.element,
-      this.numbers);
+      this.numbers, this.more);
     this.stop = acceptPhotos(this.element, (files) => this.add(files));
     this.showThumbs();
   }
@@ -84,10 +88,28 @@ export class SubnetCard {
     this.predict();
     try {
       const subnet = await describeOnce(id);
-      if (this.id === id) this.numbers.replaceChildren(...numberRows(subnet));
+      if (this.id === id) this.showNumbers(subnet);
     } catch (error) {
       if (this.id === id) this.fault.replaceChildren(errorNotice(error));
     }
+  }
+
+  /** @private @param {Description} subnet */
+  showNumbers(subnet) {
+    const { accuracy, latency_ms } = subnet.predictions;
+    const metric = this.metric && accuracy[this.metric] ? this.metric : Object.keys(accuracy)[0];
+    const device = this.device && latency_ms[this.device] ? this.device : Object.keys(latency_ms)[0];
+    this.numbers.replaceChildren(
+      ...(metric ? [accuracyRow(metric, accuracy[metric])] : []),
+      ...(device ? [latencyRow(device, latency_ms[device])] : []),
+      ...["macs", "parameters", "memory_bytes"].map((name) => row(quantity(name).label, withUnit(name, /** @type {any} */ (subnet)[name]), "exact")),
+      row("Resolution", resolutionText(subnet.resolution), "pixels"));
+    const others = [
+      ...Object.entries(accuracy).filter(([name]) => name !== metric).map(([name, estimate]) => accuracyRow(name, estimate)),
+      ...Object.entries(latency_ms).filter(([name]) => name !== device).map(([name, estimate]) => latencyRow(name, estimate)),
+    ];
+    this.others.replaceChildren(...others);
+    this.more.hidden = !others.length;
   }
 
   /** @private */
@@ -135,14 +157,14 @@ export class SubnetCard {
   }
 }
 
-/** @param {Description} subnet @returns {any[]} */
-function numberRows(subnet) {
-  const rows = [];
-  for (const [metric, estimate] of Object.entries(subnet.predictions.accuracy ?? {})) rows.push(estimateRow(`Accuracy (${metricName(metric)})`, "accuracy", estimate));
-  for (const [device, estimate] of Object.entries(subnet.predictions.latency_ms ?? {})) rows.push(estimateRow(`Latency, ${device}`, "latency_ms", estimate));
-  for (const name of ["macs", "parameters", "memory_bytes"]) rows.push(row(quantity(name).label, withUnit(name, /** @type {any} */ (subnet)[name]), "exact"));
-  rows.push(row("Resolution", resolutionText(subnet.resolution), "pixels"));
-  return rows;
+/** @param {string} metric @param {Estimate} estimate */
+function accuracyRow(metric, estimate) {
+  return estimateRow(`Accuracy (${metricName(metric)})`, "accuracy", estimate);
+}
+
+/** @param {string} device @param {Estimate} estimate */
+function latencyRow(device, estimate) {
+  return estimateRow(`Latency, ${device}`, "latency_ms", estimate);
 }
 
 /** @param {string} label @param {string} name @param {Estimate} estimate */

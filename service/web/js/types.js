@@ -72,6 +72,7 @@
  * @property {Progress|null} progress
  * @property {{subnets: number, knee: string|null, hypervolume: number, evaluations: number, seconds: number, reason: string}|null} result
  * @property {Failure|null} error
+ * @property {boolean} cancel_requested
  * @property {string|null} parent
  *
  * @typedef {Object} Export

@@ -175,7 +175,15 @@ class FrontView {
       if (isFinal(search.state)) this.failed(Object.assign(new Error(search.error?.detail ?? "This search found no subnet."), { remedy: search.error?.remedy }));
       return;
     }
+    if (valueOf(front.subnets[0], "accuracy") === null) {
+      this.score.textContent = "–";
+      this.notes.replaceChildren(h("div", { class: "empty" }, h("h2", null, "This front says nothing of accuracy"),
+        h("p", null, "The supernet has no accuracy predictor. ", h("a", { href: `#/searches/${search.id}` }, "The page of the search"), " shows what it traded off.")));
+      return;
+    }
     this.front = front;
+    this.card.metric = front.accuracy_metric;
+    this.card.device = front.device;
     const axes = AXES.filter((name) => valueOf(front.subnets[0], name) !== null);
     if (!axes.includes(this.x)) this.x = axes[0];
     this.axes.replaceChildren(segments({

@@ -1,0 +1,229 @@
+/** The form for a new search, or for one that begins with the front of another. */
+
+import { Problem, changeSearch, createSearch, describe, getSearch, newKey } from "./api.js";
+import { errorNotice, h, uid } from "./dom.js";
+import { inUnits, metricName, quantity, withUnit } from "./format.js";
+import { geneText, choiceText } from "./genes.js";
+import { home } from "./home.js";
+import { go } from "./place.js";
+import { objectivesText } from "./searchtext.js";
+
+/** @typedef {import("./types.js").Description} Description */
+/** @typedef {import("./types.js").Search} Search */
+
+const EFFORTS = [
+  { value: "quick", text: "Quick", note: "20,000 subnets" },
+  { value: "balanced", text: "Balanced", note: "until the front stops growing" },
+  { value: "thorough", text: "Thorough", note: "a million subnets" },
+];
+const COSTS = ["macs", "parameters", "memory_bytes"];
+const OBJECTIVES = { least: 2, most: 4 };
+
+/** @param {HTMLElement} root @param {URLSearchParams} query */
+export function mountForm(root, query) {
+  const form = new SearchForm(root, query.get("from"));
+  form.start();
+  return { leave: () => form.leave() };
+}
+
+class SearchForm {
+  /** @param {HTMLElement} root @param {string|null} from */
+  constructor(root, from) {
+    this.from = from;
+    this.fields = h("div", { class: "form-fields" });
+    this.fault = h("div");
+    this.submit = h("button", { type: "submit", class: "button primary" }, "Start the search");
+    this.form = h("form", { class: "card search-form", novalidate: true, onsubmit: (/** @type {Event} */ event) => this.send(event) }, this.fields, this.fault,
+      h("div", { class: "actions" }, this.submit, h("a", { class: "button", href: "#/searches" }, "Back")));
+    this.head = h("div", { class: "page-head" }, h("h1", null, from ? "Fork a search" : "New search"));
+    root.append(this.head, this.form);
+    this.retry = () => !this.ready && this.start();
+    window.addEventListener("salnas-online", this.retry);
+  }
+
+  leave() {
+    this.left = true;
+    window.removeEventListener("salnas-online", this.retry);
+  }
+
+  async start() {
+    this.fault.replaceChildren();
+    this.submit.disabled = true;
+    try {
+      const [known, smallest, largest, parent] = await Promise.all([home(), describe("min"), describe("max"), this.from ? getSearch(this.from) : null]);
+      if (this.left) return;
+      this.home = known;
+      this.extremes = [smallest, largest];
+      this.parent = parent;
+      this.ready = true;
+      this.build();
+      this.submit.disabled = false;
+    } catch (error) {
+      if (!this.left) this.fault.replaceChildren(errorNotice(error, () => this.start()));
+    }
+  }
+
+  /** @private */
+  build() {
+    const known = /** @type {import("./home.js").Home} */ (this.home);
+    const columns = [...(known.metrics.length ? ["accuracy"] : []), ...(known.devices.length ? ["latency_ms"] : []), ...COSTS];
+    const request = this.parent?.request ?? null;
+    const chosen = request ? request.objectives.map((/** @type {string} */ text) => text.split(":").pop()) : columns.slice(0, 2);
+    this.parts = [];
+    if (this.parent) this.head.append(h("p", { class: "muted" }, `Begins with the front of ${objectivesText(this.parent)}; its objectives stay.`));
+    else this.parts.push(this.buildObjectives(columns, chosen));
+    this.parts.push(this.buildMeaning(known, request), this.buildBudgets(columns, request), this.buildGenes(known, request), this.buildEffort(request));
+    this.fields.replaceChildren(...this.parts.filter(Boolean));
+  }
+
+  /** @private @param {string[]} columns @param {string[]} chosen */
+  buildObjectives(columns, chosen) {
+    this.objectives = columns.map((name) => h("input", { type: "checkbox", value: name, checked: chosen.includes(name), onchange: () => this.checkObjectives() }));
+    this.objectivesNote = h("p", { class: "quiet", id: uid("objectives") }, "Two to four; the search finds the subnets that are best in trading them off.");
+    return h("fieldset", { "aria-describedby": this.objectivesNote.id }, h("legend", null, "Objectives"),
+      h("div", { class: "options" }, columns.map((name, index) => h("label", { class: "check" }, this.objectives?.[index], quantity(name).label))), this.objectivesNote);
+  }
+
+  /** What the words accuracy and latency mean. @private @param {import("./home.js").Home} known @param {any} request */
+  buildMeaning(known, request) {
+    this.metric = h("select", { disabled: Boolean(request) }, known.metrics.map((metric) => h("option", { value: metric, selected: metric === (request?.accuracy_metric ?? known.metrics[0]) }, metricName(metric))));
+    this.device = h("select", { disabled: Boolean(request) }, known.devices.map((device) => h("option", { value: device, selected: device === (request?.device ?? known.devices[0]) }, device)));
+    this.metric.addEventListener("change", () => this.showRanges());
+    this.device.addEventListener("change", () => this.showRanges());
+    return h("fieldset", null, h("legend", null, "Measured by"), h("div", { class: "columns" },
+      known.metrics.length > 0 && h("label", { class: "field" }, h("span", null, "Accuracy by"), this.metric),
+      known.devices.length > 0 && h("label", { class: "field" }, h("span", null, "Latency on"), this.device)));
+  }
+
+  /** @private @param {string[]} columns @param {any} request */
+  buildBudgets(columns, request) {
+    this.budgets = columns.map((name) => this.buildBudget(name, request));
+    this.showRanges();
+    return h("fieldset", null, h("legend", null, "Budgets"), h("p", { class: "quiet" }, "Empty means no limit. Below each field: what the smallest and the largest subnet have."), h("div", { class: "columns" }, this.budgets.map((budget) => budget.element)));
+  }
+
+  /** @private @param {string} name @param {any} request */
+  buildBudget(name, request) {
+    const relation = quantity(name).higher ? ">=" : "<=";
+    const id = uid("budget");
+    const before = (request?.constraints ?? []).map((/** @type {string} */ text) => /^\s*([\w.]+)\s*(<=|>=)\s*([\d.e+]+)\s*$/.exec(text)).find((/** @type {any} */ match) => match?.[1] === name && match[2] === relation);
+    const field = h("input", { class: "input", id, type: "text", inputmode: "decimal", autocomplete: "off", "aria-describedby": `${id}-note`, value: before ? String(Number(before[3]) / quantity(name).scale) : "", oninput: () => this.checkBudget(budget) });
+    const note_ = h("span", { class: "quiet", id: `${id}-note` });
+    const { unit } = quantity(name);
+    const element = h("div", { class: "field" }, h("label", { for: id }, `${quantity(name).label} ${relation === "<=" ? "at most" : "at least"}${unit ? ` (${unit})` : ""}`), field, note_);
+    const budget = { name, relation, field, note: note_, element, range: [0, Infinity] };
+    return budget;
+  }
+
+  /** Show what is possible, and check again what was typed. @private */
+  showRanges() {
+    for (const budget of this.budgets ?? []) {
+      const ends = (this.extremes ?? []).map((subnet) => this.valueIn(subnet, budget.name));
+      budget.range = [Math.min(...ends), Math.max(...ends)];
+      this.checkBudget(budget);
+    }
+  }
+
+  /** @private @param {Description} subnet @param {string} name @returns {number} */
+  valueIn(subnet, name) {
+    if (name === "accuracy") return subnet.predictions.accuracy[this.metric.value]?.predicted ?? NaN;
+    if (name === "latency_ms") return subnet.predictions.latency_ms[this.device.value]?.predicted ?? NaN;
+    return /** @type {any} */ (subnet)[name];
+  }
+
+  /** Whether a budget can be met; says why not. @private @param {any} budget */
+  checkBudget(budget) {
+    const { name, relation, field } = budget;
+    const [low, high] = budget.range;
+    const text = field.value.trim().replace(",", ".");
+    const value = Number(text) * quantity(name).scale;
+    const about = name === "accuracy" || name === "latency_ms" ? "about " : "";
+    let fault = "";
+    if (text && !(value > 0)) fault = "Write a number above 0.";
+    else if (text && relation === "<=" && value < low * (about ? 0.8 : 1)) fault = `No subnet is within it; the smallest has ${about}${withUnit(name, low)}.`;
+    else if (text && relation === ">=" && value > high * 1.2) fault = `No subnet reaches it; the largest has ${about}${withUnit(name, high)}.`;
+    field.setAttribute("aria-invalid", String(Boolean(fault)));
+    budget.note.classList.toggle("fault-text", Boolean(fault));
+    budget.note.textContent = fault || `${about ? "about" : "from"} ${inUnits(name, low)} to ${withUnit(name, high)}`;
+    budget.constraint = text && !fault ? `${name}${relation}${value}` : null;
+    return !fault;
+  }
+
+  /** @private @param {import("./home.js").Home} known @param {any} request */
+  buildGenes(known, request) {
+    const before = new Map((request?.constraints ?? []).map((/** @type {string} */ text) => /^\s*([\w.]+)\s*==\s*(\S+)\s*$/.exec(text)).filter(Boolean).map((/** @type {any} */ match) => [match[1], match[2]]));
+    const genes = known.space?.genes ?? [];
+    this.genes = genes.map((gene) => ({
+      name: gene.name,
+      select: h("select", null, h("option", { value: "" }, "any"), gene.choices.map((value) => {
+        const text = Array.isArray(value) ? `${value[1]}x${value[0]}` : String(value);
+        return h("option", { value: text, selected: before.get(gene.name) === text }, choiceText(value));
+      })),
+    }));
+    const field = (/** @type {any} */ gene) => h("label", { class: "field" }, h("span", null, geneText(gene.name)), gene.select);
+    const [first, ...others] = this.genes;
+    return h("fieldset", null, h("legend", null, "Choices"),
+      h("div", { class: "columns" }, first && field(first)),
+      h("details", { open: others.some((gene) => gene.select.value) }, h("summary", null, "Fix other genes"), h("div", { class: "columns narrow" }, others.map(field))));
+  }
+
+  /** @private @param {any} request */
+  buildEffort(request) {
+    const name = uid("effort");
+    this.seed = h("input", { class: "input", type: "number", min: 0, max: 2 ** 53 - 1, step: 1, value: String(request?.seed ?? 0), id: uid("seed") });
+    this.efforts = EFFORTS.map((effort) => h("input", { type: "radio", name, value: effort.value, checked: effort.value === "balanced" }));
+    return h("fieldset", null, h("legend", null, "Effort"),
+      h("div", { class: "options" }, EFFORTS.map((effort, index) => h("label", { class: "check" }, this.efforts?.[index], h("span", null, effort.text, " ", h("span", { class: "quiet" }, effort.note))))),
+      h("div", { class: "columns" }, h("label", { class: "field" }, h("span", null, "Seed"), this.seed)));
+  }
+
+  /** @private */
+  checkObjectives() {
+    if (!this.objectives) return true;
+    const marked = this.objectives.filter((box) => box.checked).length;
+    const fits = marked >= OBJECTIVES.least && marked <= OBJECTIVES.most;
+    for (const box of this.objectives) box.disabled = !box.checked && marked >= OBJECTIVES.most;
+    this.objectivesNote.classList.toggle("fault-text", !fits);
+    this.objectivesNote.textContent = fits ? "Two to four; the search finds the subnets that are best in trading them off." : "Choose at least two objectives.";
+    return fits;
+  }
+
+  /** @private @param {Event} event */
+  async send(event) {
+    event.preventDefault();
+    const wrong = (this.budgets ?? []).filter((budget) => !this.checkBudget(budget));
+    if (!this.checkObjectives()) return this.objectives?.[0].focus();
+    if (wrong.length) return wrong[0].field.focus();
+    if (!this.seed.checkValidity()) return this.seed.reportValidity();
+    const constraints = [
+      ...(this.budgets ?? []).map((budget) => budget.constraint).filter(Boolean),
+      ...(this.genes ?? []).filter((gene) => gene.select.value).map((gene) => `${gene.name}==${gene.select.value}`),
+    ];
+    const effort = this.efforts?.find((radio) => radio.checked)?.value ?? "balanced";
+    const shared = { constraints, effort, seed: Number(this.seed.value) };
+    const request = { ...shared, objectives: (this.objectives ?? []).filter((box) => box.checked).map((box) => box.value), ...(this.metric.value ? { accuracy_metric: this.metric.value } : {}), ...(this.device.value ? { device: this.device.value } : {}) };
+    // The same key as long as the same thing is asked, so that a second click makes no second search.
+    const content = JSON.stringify(this.parent ? shared : request);
+    if (content !== this.content) [this.content, this.key] = [content, newKey()];
+    this.submit.disabled = true;
+    this.fault.replaceChildren();
+    try {
+      const search = this.parent ? await changeSearch(this.parent.id, "fork", shared, this.key) : await createSearch(request, this.key);
+      go(`#/searches/${search.id}`);
+    } catch (error) {
+      this.refused(error);
+    } finally {
+      this.submit.disabled = false;
+    }
+  }
+
+  /** Say what the service did not like, at the field where there is one. @private @param {any} error */
+  refused(error) {
+    const budget = error instanceof Problem && (this.budgets ?? []).find((one) => one.name === String(error.field).split("@")[0]);
+    if (budget) {
+      budget.field.setAttribute("aria-invalid", "true");
+      budget.field.focus();
+    }
+    this.fault.replaceChildren(errorNotice(error));
+  }
+}
