@@ -362,7 +362,9 @@ def device_list(supernet: SupernetOption = None, as_json: JsonOption = False) ->
 
 @app.command()
 def serve(
-    host: Annotated[str | None, typer.Option(help="Address to listen on; any but loopback demands API keys.")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on; any but loopback demands API keys.")
+    ] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -406,7 +408,9 @@ def keys_list(as_json: JsonOption = False) -> None:
 
 @keys_app.command("revoke")
 def keys_revoke(
-    key_id: Annotated[str, typer.Argument(metavar="ID", help="Id of the key, as `salnas keys list` shows it.")],
+    key_id: Annotated[
+        str, typer.Argument(metavar="ID", help="Id of the key, as `salnas keys list` shows it.")
+    ],
     as_json: JsonOption = False,
 ) -> None:
     """Take a key out of force, at once."""

@@ -110,7 +110,9 @@ def front_view(front: Mapping[str, Any], shown: int = _SHOWN) -> RenderableType:
     hidden = len(subnets) - len(kept)
     more = f", {hidden} between them not shown" if hidden else ""
     legend = Text("◆ knee   * measured, others predicted", style="dim")
-    return Group(_title("Pareto front", f"{len(subnets)} subnets{more}"), table, legend)
+    return Group(
+        _title("Pareto front", f"{len(subnets)} subnet{'s' * (len(subnets) != 1)}{more}"), table, legend
+    )
 
 
 def _quantities(front: Mapping[str, Any]) -> list[str]:
