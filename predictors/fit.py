@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import pandas as pd
 import typer
 from rich.box import SIMPLE
 from rich.console import Console
@@ -26,23 +27,23 @@ from predictors.latency import LatencyPredictor, fit_latency
 from predictors.pack import pack_rows
 from predictors.ranking import Quality
 from predictors.sampling import covering_rows
-from predictors.tables import read_table
+from predictors.tables import read_table, rows_of_ids
 from predictors.timing import TimingPlan
 from supernet.checkpoint import file_fingerprint, load_supernet
 from supernet.data.registry import open_dataset
-from supernet.errors import SalnasError
+from supernet.errors import DataError, SalnasError
 from supernet.evaluate import build_evaluation_set
 from supernet.files import write_atomic
 from supernet.metrics import METRICS
 from supernet.network import Supernet
-from supernet.space import Space
+from supernet.space import Rows, Space
 
 ROOT = Path(__file__).resolve().parents[1]
 ACCURACY_TABLE = "accuracy.parquet"
 ACCURACY_PREDICTOR = "accuracy.safetensors"
 
 app = typer.Typer(help="Measure the subnets of a supernet and fit its predictors.", add_completion=False)
-console = Console()
+console = Console() if sys.stdout.isatty() else Console(width=120)
 
 
 @dataclass(frozen=True)
@@ -95,9 +96,16 @@ def accuracy(
     photos: PhotosOption = 80,
     data: DataOption = "osie",
     seed: SeedOption = 0,
+    front: Annotated[
+        Path | None,
+        typer.Option(help="CSV with a column id: evaluate subnets spread over it, not drawn ones."),
+    ] = None,
 ) -> None:
-    """Evaluate subnets on photos that were held out of training."""
-    measure_accuracy(_job(supernet, results, seed), subnets=subnets, photos=photos, data=data)
+    """Evaluate subnets on photos that were held out of training.
+
+    A search finds what a predictor overrates. Evaluating its front and fitting again takes that back.
+    """
+    measure_accuracy(_job(supernet, results, seed), subnets=subnets, photos=photos, data=data, front=front)
 
 
 @app.command()
@@ -135,8 +143,8 @@ def report(
     console.print(f"Wrote {write_report(job, out or job.results / 'benchmarks')}")
 
 
-def measure_accuracy(job: Job, *, subnets: int, photos: int, data: str) -> None:
-    """Add evaluated subnets to the accuracy table."""
+def measure_accuracy(job: Job, *, subnets: int, photos: int, data: str, front: Path | None = None) -> None:
+    """Add evaluated subnets to the accuracy table: drawn ones, or some that are spread over a front."""
     supernet = job.load()
     chosen = LastPhotos(open_dataset(data, split="train"), photos)
     evaluation = build_evaluation_set(chosen, resolutions=supernet.space.resolutions)
@@ -145,10 +153,32 @@ def measure_accuracy(job: Job, *, subnets: int, photos: int, data: str) -> None:
         "data": f"{chosen.name} ({chosen.split}), last {photos} photos",
         "photos_fingerprint": chosen.fingerprint(),
     }
-    rows = covering_rows(supernet.space, np.random.default_rng(job.seed), subnets)
+    if front:
+        rows = spread(rows_of_ids(supernet.space, _ids_of(front)), subnets)
+    else:
+        rows = covering_rows(supernet.space, np.random.default_rng(job.seed), subnets)
     with _progress("Evaluating subnets") as step:
         path = job.folder / ACCURACY_TABLE
         collect_accuracy(supernet, rows, evaluation, path, identity, command=_command(), progress=step)
+
+
+def spread(rows: Rows, count: int) -> Rows:
+    """At most `count` of the rows (n, d), evenly taken from the first to the last."""
+    places = np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int))
+    chosen: Rows = rows[places]
+    return chosen
+
+
+def _ids_of(path: Path) -> list[str]:
+    try:
+        return [str(identity) for identity in pd.read_csv(path)["id"]]
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(
+            f"{path} is no table with a column id: {error}.",
+            field="front",
+            value=str(path),
+            remedy="Give the subnets.csv that `salnas search --out` writes.",
+        ) from error
 
 
 def measure_latency(
