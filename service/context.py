@@ -13,6 +13,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPBearer
 
 from service.access import Access
+from service.devices import Devices
 from service.keys import Scope
 from service.metrics import Metrics
 from service.ports import Benches, JobStore
@@ -29,10 +30,11 @@ class Context:
     benches: Benches
     searches: Searches
     exports: Exports
+    devices: Devices
     subnets: Subnets
     access: Access
     metrics: Metrics
-    workers_alive: Callable[[], int]
+    workers_alive: Callable[[], tuple[int, int]]
     leaving: asyncio.Event = field(default_factory=asyncio.Event)
     predicting: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(2))
 

@@ -34,6 +34,12 @@ class IllegalTransition(ServiceError):
     kind = "wrong-state"
 
 
+class AlreadyExists(ServiceError):
+    """A name or an id that something else has."""
+
+    kind = "already-exists"
+
+
 class NotReady(ServiceError):
     """A resource that exists but has no content yet."""
 

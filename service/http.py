@@ -34,6 +34,7 @@ _STATUS: Mapping[str, int] = {
     "not-found": 404,
     "not-acceptable": 406,
     "wrong-state": 409,
+    "already-exists": 409,
     "not-ready": 409,
     "too-large": 413,
     "queue-full": 429,

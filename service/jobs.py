@@ -28,6 +28,8 @@ class JobKind(StrEnum):
 
     SEARCH = "search"
     EXPORT = "export"
+    DEVICE = "device"
+    PACK = "pack"
 
 
 class JobState(StrEnum):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from types import FrameType
 
@@ -16,14 +16,13 @@ from service.access import Access
 from service.artifacts import Artifacts
 from service.benches import WorkbenchShelf
 from service.context import READ, Context
+from service.devices import Devices
 from service.http import BodyLimit, RequestContext, add_error_handlers
-from service.jobs import JobKind
 from service.logs import set_up_logs
 from service.metrics import Metrics
-from service.ports import Store
-from service.processes import WorkerProcess, database_url
-from service.routes import exports, health, page, searches, subnets, supernets
-from service.runner import ExportRunner, SearchRunner
+from service.ports import JobStore, Store
+from service.processes import Lane, WorkerProcess, database_url, open_benches, runners
+from service.routes import devices, exports, health, page, searches, subnets, supernets
 from service.schemas import Problem
 from service.settings import Settings
 from service.store.sql import open_store
@@ -47,37 +46,34 @@ def create_app(
     SettingsError, Unavailable.
     """
     processes = settings.workers if search_processes is None else search_processes
-    pace = Pace(lease=settings.lease_seconds)
     jobs = store or open_store(database_url(settings))
-    shelf = WorkbenchShelf(settings.results, settings.supernet, cached_nets=settings.cached_nets)
+    benches = open_benches(settings, jobs)
     artifacts = Artifacts(settings.state / "artifacts")
-    limits = Limits(settings.max_queue, settings.max_evaluations)
-    found = Searches(jobs, shelf, default_supernet=settings.supernet, limits=limits)
-    metrics = Metrics()
-    access = Access(jobs, required=settings.needs_keys, rate=settings.rate, burst=4 * settings.rate)
-    runners = {JobKind.EXPORT: ExportRunner(shelf, artifacts)}
-    threads = [Worker(jobs, runners, name="exports", pace=pace)]
-    if not processes:
-        runner = SearchRunner(shelf, settings.save_seconds)
-        threads.append(Worker(jobs, {JobKind.SEARCH: runner}, name="searches", pace=pace))
-    crew = _Crew(threads, [WorkerProcess(settings) for _ in range(processes)])
+    crew = _Crew(settings, jobs, benches, artifacts, processes)
+    searching = Searches(
+        jobs,
+        benches,
+        default_supernet=settings.supernet,
+        limits=Limits(settings.max_queue, settings.max_evaluations),
+    )
     context = Context(
         settings=settings,
         store=jobs,
-        benches=shelf,
-        searches=found,
-        exports=Exports(jobs, shelf, artifacts),
-        subnets=Subnets(found, shelf),
-        access=access,
-        metrics=metrics,
+        benches=benches,
+        searches=searching,
+        exports=Exports(jobs, benches, artifacts),
+        devices=Devices(jobs, benches, artifacts),
+        subnets=Subnets(searching, benches),
+        access=Access(jobs, required=settings.needs_keys, rate=settings.rate, burst=4 * settings.rate),
+        metrics=Metrics(),
         workers_alive=crew.alive,
     )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         crew.start()
-        await asyncio.to_thread(_attempt, "default front", lambda: _ensure_default(context, shelf))
-        crew.begin(lambda: _attempt("preparation", lambda: _warm_up(shelf)))
+        await asyncio.to_thread(_attempt, "default front", lambda: _ensure_default(context, benches))
+        crew.begin(lambda: _attempt("preparation", lambda: _warm_up(benches)))
         yield
         context.leaving.set()
         await asyncio.to_thread(crew.stop)
@@ -92,15 +88,17 @@ def create_app(
         responses={422: {"model": Problem, "description": "The request cannot be done."}},
     )
     app.state.context = context
-    for module in (searches, subnets, exports, supernets, health):
+    for module in (searches, subnets, exports, devices, supernets, health):
         app.include_router(module.router)
     app.include_router(page.router, dependencies=[READ])
     add_error_handlers(app)
     app.add_middleware(
-        BodyLimit, limit=settings.max_body_bytes, limits={subnets.PREDICTIONS: settings.max_photo_bytes}
+        BodyLimit,
+        limit=settings.max_body_bytes,
+        limits={subnets.PREDICTIONS: settings.max_photo_bytes, devices.DEVICES: devices.MOST_BYTES},
     )
     app.add_middleware(Guard, hosts=allowed_hosts(settings.hosts, loopback=settings.is_local))
-    app.add_middleware(RequestContext, metrics=metrics)
+    app.add_middleware(RequestContext, metrics=context.metrics)
     return app
 
 
@@ -136,16 +134,29 @@ class _Server(uvicorn.Server):
 
 
 class _Crew:
-    """The workers of a service: threads for exports, processes for searches."""
+    """The workers of a service: processes, or, for none, threads."""
 
-    def __init__(self, threads: Sequence[Worker], processes: Sequence[WorkerProcess]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: JobStore,
+        benches: WorkbenchShelf,
+        artifacts: Artifacts,
+        searching: int,
+    ) -> None:
         self._leaving = threading.Event()
-        self._processes = processes
+        lanes = [*[Lane.SEARCHES] * searching, Lane.CHORES] if searching else []
+        self._processes = [WorkerProcess(settings, lane) for lane in lanes]
+        pace = Pace(lease=settings.lease_seconds)
+        workers = [
+            Worker(store, runners(lane, settings, benches, artifacts), name=lane, pace=pace)
+            for lane in ([] if searching else Lane)
+        ]
         self._threads = [
             threading.Thread(target=worker.run, args=(self._leaving,), name="worker", daemon=True)
-            for worker in threads
+            for worker in workers
         ]
-        self._in_threads = len(threads) > 1
+        self._size = len(lanes) + len(workers)
 
     def start(self) -> None:
         """Start all of them."""
@@ -160,9 +171,10 @@ class _Crew:
         thread.start()
         self._threads.append(thread)
 
-    def alive(self) -> int:
-        """How many search workers live."""
-        return sum(process.pid is not None for process in self._processes) + self._in_threads
+    def alive(self) -> tuple[int, int]:
+        """How many workers live, and how many should."""
+        dead = sum(process.pid is None for process in self._processes)
+        return self._size - dead, self._size
 
     def stop(self) -> None:
         """Hand running jobs back and end."""

@@ -1,4 +1,8 @@
-"""Search workers as processes of their own: started with the service, replaced when they die, ended with it."""
+"""Workers as processes of their own: started with the service, replaced when they die, ended with it.
+
+They come in lanes. A search keeps a processor busy for seconds to hours; chores (exports, devices, packs) are short
+and must not wait behind it. Neither runs in the process that answers requests, so that answers stay quick.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +15,17 @@ import sys
 import threading
 import time
 from dataclasses import fields
+from enum import StrEnum
 from pathlib import Path
 from types import FrameType
 
+from service.artifacts import Artifacts
 from service.benches import WorkbenchShelf
+from service.devices import DeviceRunner, PackRunner, RegisteredDevices
 from service.jobs import JobKind
 from service.logs import set_up_logs
-from service.runner import SearchRunner
+from service.ports import Benches, JobStore, Runner
+from service.runner import ExportRunner, SearchRunner
 from service.settings import Settings, variable
 from service.store.sql import open_store
 from service.worker import Pace, Worker
@@ -30,10 +38,18 @@ _STEADY_SECONDS = 60.0
 _ENDING_SECONDS = 20.0
 
 
-class WorkerProcess:
-    """One search worker in a process of its own, watched by a thread."""
+class Lane(StrEnum):
+    """What a worker takes."""
 
-    def __init__(self, settings: Settings) -> None:
+    SEARCHES = "searches"
+    CHORES = "chores"
+
+
+class WorkerProcess:
+    """One worker in a process of its own, watched by a thread."""
+
+    def __init__(self, settings: Settings, lane: Lane) -> None:
+        self._lane = lane
         self._environment = {**os.environ, **as_environment(settings)}
         self._leaving = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
@@ -66,7 +82,7 @@ class WorkerProcess:
             process.wait()
 
     def _spawn(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "service.processes"]
+        command = [sys.executable, "-m", "service.processes", self._lane.value]
         return subprocess.Popen(
             command, env=self._environment, stdin=subprocess.PIPE, cwd=Path(__file__).resolve().parents[1]
         )
@@ -80,7 +96,9 @@ class WorkerProcess:
             if self._process.stdin is not None:
                 self._process.stdin.close()
             pause = _RESTART_SECONDS if time.monotonic() - began > _STEADY_SECONDS else 2 * pause
-            log.error("a search worker died with status %s; it is replaced", self._process.returncode)
+            log.error(
+                "a worker for %s died with status %s; it is replaced", self._lane, self._process.returncode
+            )
             if self._leaving.wait(min(pause, _LONGEST_RESTART_SECONDS) / 2):
                 return
             began = time.monotonic()
@@ -97,9 +115,31 @@ def database_url(settings: Settings) -> str:
     return settings.database or f"sqlite:///{settings.state.absolute() / 'jobs.db'}"
 
 
+def runners(lane: Lane, settings: Settings, benches: Benches, artifacts: Artifacts) -> dict[JobKind, Runner]:
+    """Who does the jobs of a lane."""
+    if lane is Lane.SEARCHES:
+        return {JobKind.SEARCH: SearchRunner(benches, settings.save_seconds)}
+    return {
+        JobKind.EXPORT: ExportRunner(benches, artifacts),
+        JobKind.DEVICE: DeviceRunner(benches),
+        JobKind.PACK: PackRunner(benches, artifacts),
+    }
+
+
+def open_benches(settings: Settings, store: JobStore) -> WorkbenchShelf:
+    """The supernets at hand, with the devices registered in the store."""
+    return WorkbenchShelf(
+        settings.results,
+        settings.supernet,
+        cached_nets=settings.cached_nets,
+        registered=RegisteredDevices(store),
+    )
+
+
 def main() -> None:
-    """A search worker: works until its standard input closes, which is when the service ends, or a signal."""
+    """A worker: works until its standard input closes, which is when the service ends, or a signal."""
     settings = Settings.from_environment()
+    lane = Lane(sys.argv[1])
     set_up_logs(settings.logs)
     leaving = threading.Event()
 
@@ -115,15 +155,10 @@ def main() -> None:
 
     threading.Thread(target=follow_parent, name="parent", daemon=True).start()
     store = open_store(database_url(settings))
-    shelf = WorkbenchShelf(settings.results, settings.supernet, cached_nets=settings.cached_nets)
-    worker = Worker(
-        store,
-        {JobKind.SEARCH: SearchRunner(shelf, settings.save_seconds)},
-        name=f"{socket.gethostname()}:{os.getpid()}",
-        pace=Pace(lease=settings.lease_seconds),
-    )
+    jobs = runners(lane, settings, open_benches(settings, store), Artifacts(settings.state / "artifacts"))
+    name = f"{socket.gethostname()}:{os.getpid()}:{lane}"
     try:
-        worker.run(leaving)
+        Worker(store, jobs, name=name, pace=Pace(lease=settings.lease_seconds)).run(leaving)
     finally:
         store.close()
 

@@ -33,7 +33,7 @@ EFFORTS: Mapping[str, int | None] = {"quick": 20_000, "balanced": None, "thoroug
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _CACHED_FRONTS = 16
-_FRESH_EVALUATIONS = 10_000
+_FRESH_EVALUATIONS = 50_000
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def readyz(service: Service, response: Response) -> Health:
     required = {
         "database": _outcome(service.store.check),
         "supernet": _outcome(lambda: service.benches.get().estimates),
-        "workers": "ready" if service.workers_alive() else "none is alive",
+        "workers": _workers(service),
     }
     ready = all(outcome == "ready" for outcome in required.values()) and not service.leaving.is_set()
     response.status_code = 200 if ready else 503
@@ -54,7 +54,7 @@ def read_metrics(service: Service) -> Response:
             "Age of the oldest job that waits.",
             [({}, max((now - created for created in waiting), default=0.0))],
         ),
-        Gauge("salnas_workers", "Search workers alive.", [({}, service.workers_alive())]),
+        Gauge("salnas_workers", "Workers alive.", [({}, service.workers_alive()[0])]),
     ]
     return Response(service.metrics.text(gauges), media_type=CONTENT_TYPE)
 
@@ -65,6 +65,11 @@ def _outcome(check: Callable[[], object]) -> str:
     except SalnasError as error:
         return str(error)
     return "ready"
+
+
+def _workers(service: Context) -> str:
+    alive, wanted = service.workers_alive()
+    return "ready" if alive == wanted else f"{alive} of {wanted} alive"
 
 
 def _default_front(service: Context) -> str:

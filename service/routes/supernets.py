@@ -1,4 +1,4 @@
-"""What can be searched: supernets, spaces, devices."""
+"""What can be searched: supernets and spaces."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from service.context import READ, Service
 from service.errors import NotFound
 from service.routes.problems import PROBLEMS
-from service.schemas import DeviceList, DeviceOut, SpaceList, SpaceOut, SupernetList, SupernetOut
+from service.schemas import SpaceList, SpaceOut, SupernetList, SupernetOut
 from service.supernets import SupernetFile
 from service.workbench import describe_space
 from supernet.space import get_space, list_spaces
@@ -39,31 +39,6 @@ def read_space(name: str) -> SpaceOut:
     if name not in list_spaces():
         raise _unknown("space", name, list_spaces())
     return SpaceOut(**describe_space(get_space(name)))
-
-
-@router.get("/devices", tags=["devices"])
-def list_devices(service: Service) -> DeviceList:
-    """The devices whose latency can be predicted."""
-    return DeviceList(devices=_devices(service))
-
-
-@router.get("/devices/{device_id}", tags=["devices"])
-def read_device(device_id: str, service: Service) -> DeviceOut:
-    """One device."""
-    devices = _devices(service)
-    for device in devices:
-        if device.id == device_id:
-            return device
-    raise _unknown("device", device_id, [device.id for device in devices])
-
-
-def _devices(service: Service) -> list[DeviceOut]:
-    supernets: dict[str, list[str]] = {}
-    for file in service.benches.files():
-        for device in service.benches.get(file.id).estimates.devices:
-            supernets.setdefault(device, []).append(file.id)
-    default = service.settings.device
-    return [DeviceOut(id=d, default=d == default, supernets=ids) for d, ids in sorted(supernets.items())]
 
 
 def _file(service: Service, supernet_id: str) -> SupernetFile:

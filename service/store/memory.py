@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from service.errors import IdempotencyMismatch, IllegalTransition, NotFound
+from service.errors import AlreadyExists, IdempotencyMismatch, NotFound
 from service.jobs import Change, Event, IdempotencyKey, Job, JobKind, JobState, Note, recorded
 from service.keys import ApiKey
 from service.ports import Blobs, Place, QueueCount
@@ -155,9 +155,9 @@ def unknown_key(key_id: str) -> NotFound:
     return NotFound(f"There is no key {key_id[:80]!r}.", field="id", value=key_id[:80])
 
 
-def taken(job: Job) -> IllegalTransition:
+def taken(job: Job) -> AlreadyExists:
     """The error for an id that another job has."""
-    return IllegalTransition(f"There is a job {job.id!r} already.", field="id", value=job.id)
+    return AlreadyExists(f"There is a job {job.id!r} already.", field="id", value=job.id)
 
 
 def mismatch(key: IdempotencyKey) -> IdempotencyMismatch:

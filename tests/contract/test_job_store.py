@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
-from service.errors import IdempotencyMismatch, IllegalTransition, LeaseLost, NotFound
+from service.errors import AlreadyExists, IdempotencyMismatch, LeaseLost, NotFound
 from service.jobs import Failure, IdempotencyKey, Job, JobKind, JobState, Lease, Note, Progress
 from service.keys import Scope, new_key
 from service.ports import Place, Store
@@ -92,7 +92,7 @@ def test_an_unknown_job(store: Store) -> None:
 
 def test_an_id_is_taken_once(store: Store) -> None:
     store.add(job())
-    with pytest.raises(IllegalTransition):
+    with pytest.raises(AlreadyExists):
         store.add(job(created=200.0))
     assert store.get("one").created == 100.0
 

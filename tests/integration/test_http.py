@@ -8,6 +8,7 @@ import io
 import json
 import struct
 import time
+import zipfile
 import zlib
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -360,6 +361,7 @@ async def test_a_bad_search_names_field_and_remedy(
         ("GET", "/v1/exports/none/file", 404, "not-found"),
         ("GET", "/v1/supernets/none", 404, "not-found"),
         ("GET", "/v1/devices/none", 404, "not-found"),
+        ("DELETE", "/v1/devices/none", 404, "not-found"),
         ("GET", "/v1/spaces/none", 404, "not-found"),
     ],
 )
@@ -541,7 +543,7 @@ async def test_health_and_metrics(settings: Settings) -> None:
         named = await client.get("/healthz", headers={"x-request-id": "abc-1"})
         forged = await client.get("/healthz", headers={"x-request-id": "a b\tc"})
     assert 'salnas_http_requests_total{method="GET",route="/healthz",status="200"} 1' in metrics
-    assert "salnas_workers 1" in metrics
+    assert "salnas_workers 2" in metrics
     assert named.headers["x-request-id"] == "abc-1"
     assert forged.headers["x-request-id"] != "a b\tc"
 
@@ -557,6 +559,111 @@ async def test_without_its_supernet_the_service_lives_but_is_not_ready(
     assert ready.status_code == 503
     assert "There is no supernet" in ready.json()["checks"]["supernet"]
     is_problem(search, 422, "invalid-checkpoint")
+
+
+def measured(n: int = 12, factor: float = 3.0) -> bytes:
+    """A CSV as the pack's script writes it, of a device `factor` times slower than macs in millions."""
+    space = get_space("tiny")
+    rows = space.sample(np.random.default_rng(1), 3 * n)
+    values = dict(zip(space.ids(rows), factor * (1 + 2 * cost(space, rows).macs / 1e6), strict=True))
+    lines = [f"{identity},{value:.4f}" for identity, value in list(values.items())[:n]]
+    return "\n".join(["id,latency_ms", *lines]).encode()
+
+
+def device_form(name: str, content: bytes, **fields: str) -> dict[str, Any]:
+    return {"files": {"measurements": ("device.csv", content)}, "data": {"name": name, **fields}}
+
+
+async def fitted(client: httpx.AsyncClient, path: str) -> dict[str, Any]:
+    while True:
+        device: dict[str, Any] = (await client.get(path)).json()
+        if device["state"] != "fitting":
+            return device
+        await asyncio.sleep(0.05)
+
+
+async def test_a_device_of_ones_own(settings: Settings) -> None:
+    async with running(settings) as client:
+        form = device_form("my.Phone", measured(), runtime="ort", threads="4")
+        answer = await client.post("/v1/devices", **form)
+        assert answer.status_code == 202, answer.text
+        device = await fitted(client, answer.headers["location"])
+        assert device["state"] == "ready", device
+        assert (device["builtin"], device["runtime"], device["threads"]) == (False, "ort", 4)
+        assert device["quality"]["spearman"] > 0.9
+        listed = (await client.get("/v1/devices")).json()["devices"]
+        assert [d["id"] for d in listed] == ["cpu-1-thread", "cpu-2-threads", "my.Phone"]
+
+        described = (await client.post("/v1/subnets:describe", json={"arch": "max"})).json()
+        predicted = described["predictions"]["latency_ms"]["my.Phone"]["predicted"]
+        assert predicted == pytest.approx(3 * (1 + 2 * described["macs"] / 1e6), rel=0.2)
+        job = await searched(client, device="my.Phone", objectives=["accuracy", "latency_ms"])
+        front = (await client.get(job["links"]["front"])).json()
+        assert front["device"] == "my.Phone"
+        both = await searched(client, constraints=[f"latency_ms@my.Phone<={predicted}", "latency_ms<=100"])
+        assert both["state"] == "succeeded"
+
+        assert (await client.post("/v1/devices", **form)).json()["state"] == "ready"
+        other = await client.post("/v1/devices", **device_form("my.Phone", measured(factor=2.0)))
+        is_problem(other, 409, "already-exists")
+        taken = await client.post("/v1/devices", **device_form("cpu-1-thread", measured()))
+        is_problem(taken, 409, "already-exists")
+        builtin = await client.delete("/v1/devices/cpu-1-thread")
+        is_problem(builtin, 409, "wrong-state")
+        assert (await client.delete("/v1/devices/my.Phone")).status_code == 204
+        is_problem(await client.get("/v1/devices/my.Phone"), 404, "not-found")
+        gone = await client.post("/v1/searches", json={**QUICK, "device": "my.Phone"})
+        is_problem(gone, 422, "invalid-device")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "field"),
+    [
+        ("x", b"", "id"),
+        ("x", b"\xff\xfe\x00", "csv"),
+        ("x", b"id,latency_ms\nnone,1", "rows"),
+        ("x", measured(n=9), "rows"),
+        ("../x", measured(), "device"),
+        ("x", measured().replace(b"tiny-", b"salnas-"), None),
+        ("x", measured().replace(b".", b".-", 1), "latency_ms"),
+    ],
+)
+async def test_measurements_that_make_no_sense(
+    settings: Settings, name: str, content: bytes, field: str | None
+) -> None:
+    async with running(settings) as client:
+        answer = await client.post("/v1/devices", **device_form(name, content))
+        problem = is_problem(answer, 422, "invalid-device")
+        assert problem["remedy"]
+        assert field in (None, problem["field"])
+        assert len((await client.get("/v1/devices")).json()["devices"]) == 2
+
+
+async def test_a_device_whose_fit_fails_says_why_and_can_be_corrected(settings: Settings) -> None:
+    lines = measured(n=30).decode().splitlines()
+    latencies = [line.partition(",")[2] for line in lines[1:]]
+    shuffled = np.random.default_rng(0).permutation(latencies)
+    mixed = [f"{line.partition(',')[0]},{value}" for line, value in zip(lines[1:], shuffled, strict=True)]
+    async with running(settings) as client:
+        wrong = await client.post("/v1/devices", **device_form("x", "\n".join([lines[0], *mixed]).encode()))
+        device = await fitted(client, wrong.headers["location"])
+        assert device["state"] == "failed"
+        assert "do not go with the subnets" in device["error"]["detail"]
+        right = await client.post("/v1/devices", **device_form("x", measured(n=30)))
+        assert (await fitted(client, right.headers["location"]))["state"] == "ready"
+
+
+async def test_the_pack_that_measures_a_device(settings: Settings) -> None:
+    async with running(settings) as client:
+        answer = await client.get("/v1/devices/mine/pack", params={"models": 10})
+        assert answer.status_code == 200, answer.text
+        again = await client.get("/v1/devices/other/pack", params={"models": 10})
+    assert again.content == answer.content
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        names = archive.namelist()
+        manifest = json.loads(archive.read("manifest.json"))
+    assert "measure.py" in names
+    assert len(manifest["models"]) == 10
 
 
 OPEN = {"/healthz", "/readyz", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"}
