@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from predictors.estimate import FloatArray
 from predictors.tables import Table, append, gene_columns, known_ids, read_table
@@ -93,7 +94,8 @@ def collect_accuracy(
 
     def measure(row: Rows) -> dict[str, float]:
         began = time.perf_counter()
-        net = extract(supernet, space.decode(row)).to(memory_format=torch.channels_last)
+        net: nn.Module = extract(supernet, space.decode(row))
+        net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         table = score_net(net, photos, batch_size)
         scores = mean_scores(table)
         half = mean_scores({name: column[::2] for name, column in table.items()})

@@ -29,6 +29,8 @@ from supernet.space import Rows, Space
 
 KIND = "latency"
 _BATCH = 16384
+_REWEIGHTED = 3
+_FAR = 4.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,21 +151,37 @@ def fit_latency(
 
 
 def fit_latency_model(space: Space, rows: Rows, latency_ms: FloatArray) -> LatencyModel:
-    """Times of operations by non-negative least squares on relative errors, then the correction by ridge."""
+    """Times of operations by non-negative least squares on relative errors, then the correction by ridge.
+
+    A measurement that is far off counts little (Huber's weights), whatever disturbed it.
+    """
     work = work_of_rows(space, rows)
     scale = np.where(work.max(axis=0) > 0, work.max(axis=0), 1.0)
-    times, _ = nnls(work / scale / latency_ms[:, None], np.ones(len(rows)), maxiter=50 * work.shape[1])
-    times = times / scale
-    base = work @ times
-    if not (base > 0).all():
-        raise PredictorError(
-            "The latencies do not depend on the work of the subnets.",
-            field="latency_ms",
-            value=float(latency_ms.min()),
-            remedy="Check that each latency stands beside the right id.",
-        )
-    (correction, _), *_ = fit_pairs(space.sizes, rows, np.log(latency_ms / base)[:, None])
-    return LatencyModel(tuple(_timed(section, times) for section in sections(space)), correction)
+    shares = work / scale / latency_ms[:, None]
+    weights = np.ones(len(rows))
+    for _ in range(_REWEIGHTED):
+        strength = np.sqrt(weights)
+        times, _ = nnls(shares * strength[:, None], strength, maxiter=50 * work.shape[1])
+        base = work @ (times / scale)
+        if not (base > 0).all():
+            raise PredictorError(
+                "The latencies do not depend on the work of the subnets.",
+                field="latency_ms",
+                value=float(latency_ms.min()),
+                remedy="Check that each latency stands beside the right id.",
+            )
+        off = np.log(latency_ms / base)
+        weights = huber_weights(off)
+    (correction, _), *_ = fit_pairs(space.sizes, rows, off[:, None], weights=weights)
+    return LatencyModel(tuple(_timed(section, times / scale) for section in sections(space)), correction)
+
+
+def huber_weights(off: FloatArray) -> FloatArray:
+    """(n,) residuals → weights: 1 up to four usual deviations from the median, then falling with the square."""
+    distance = np.abs(off - np.median(off))
+    usual = max(1.4826 * float(np.median(distance)), 1e-3)
+    weights: FloatArray = np.minimum(1.0, np.square(_FAR * usual / np.maximum(distance, 1e-12)))
+    return weights
 
 
 def _timed(section: Section, times: FloatArray) -> TimedSection:

@@ -143,10 +143,10 @@ def _extended(
     history: tuple[Mapping[str, Any], ...], command: str, rows: int
 ) -> tuple[Mapping[str, Any], ...]:
     """One line per command and day, so that a thousand small additions do not make a thousand lines."""
-    today = datetime.now(UTC).date().isoformat()
-    if history and (history[-1]["command"], history[-1]["date"]) == (command, today):
-        return (*history[:-1], {**history[-1], "rows": history[-1]["rows"] + rows})
-    return (*history, {"command": command, "date": today, "rows": rows})
+    line = {"command": command, "date": datetime.now(UTC).date().isoformat()}
+    others = tuple(old for old in history if {**old, **line} != old)
+    before = sum(old["rows"] for old in history if old not in others)
+    return (*others, {**line, "rows": before + rows})
 
 
 def _write(path: Path | str, table: Table) -> None:

@@ -20,7 +20,13 @@ from scipy.optimize import nnls
 
 from predictors.estimate import FloatArray, conformal_radius
 from predictors.features import WORK_COLUMNS, sections, work_of_rows
-from predictors.latency import LatencyModel, LatencyPredictor, TimedSection, fit_latency_model
+from predictors.latency import (
+    LatencyModel,
+    LatencyPredictor,
+    TimedSection,
+    fit_latency_model,
+    huber_weights,
+)
 from predictors.pairs import fit_pairs
 from predictors.ranking import FOLDS, out_of_fold, quality
 from supernet.space import Rows, Space
@@ -80,7 +86,8 @@ def transferred(space: Space, known: LatencyModel, rows: Rows, latency_ms: Float
     starts = work_of_rows(space, rows)[:, _STARTS].sum(axis=1)
     parts = np.column_stack([known.by_group(rows), starts]) * np.exp(known.correction(rows))[:, None]
     scales = fit_scales(parts, latency_ms)
-    (correction, _), *_ = fit_pairs(space.sizes, rows, np.log(latency_ms / (parts @ scales))[:, None])
+    off = np.log(latency_ms / (parts @ scales))
+    (correction, _), *_ = fit_pairs(space.sizes, rows, off[:, None], weights=huber_weights(off))
     timed = tuple(
         _rescaled(old, section.work[:, _STARTS].sum(axis=1), scales)
         for old, section in zip(known.timed, sections(space), strict=True)

@@ -37,6 +37,16 @@ def test_physics_alone_is_exact_where_there_is_nothing_else(salnas: Space, make_
     assert predictor.predict(unseen).mean == pytest.approx(device.latency_ms(salnas, unseen), rel=2e-3)
 
 
+def test_measurements_that_are_far_off_do_little(salnas: Space, make_gadget: Any) -> None:
+    device = make_gadget(6)
+    rows = covering_rows(salnas, np.random.default_rng(0), 120)
+    latency = device.latency_ms(salnas, rows)
+    latency[[10, 50, 90]] *= [3.0, 4.0, 0.3]
+    predictor = fit_latency(salnas, rows, latency, np.random.default_rng(0), folds=5)
+    unseen = covering_rows(salnas, np.random.default_rng(5), 300)
+    assert quality(device.latency_ms(salnas, unseen), predictor.predict(unseen).mean).within_5 >= 0.95
+
+
 def test_predictions_are_positive_everywhere(salnas: Space, known: LatencyPredictor) -> None:
     estimate = known.predict(salnas.sample(np.random.default_rng(0), 5000))
     assert (estimate.low > 0).all()

@@ -37,10 +37,11 @@ def test_lines_are_added_once(tmp_path: Path, tiny: Space) -> None:
     path = tmp_path / "table.parquet"
     append(path, frame_of(tiny, [1, 2]), IDENTITY, "one")
     append(path, frame_of(tiny, [2, 3], value=7.0), IDENTITY, "one")
-    table = append(path, frame_of(tiny, [4]), IDENTITY, "two")
-    assert tiny.indices(table.rows(tiny)).tolist() == [1, 2, 3, 4]
-    assert table.column("cc").tolist() == [1.0, 1.0, 7.0, 1.0]
-    assert [(line["command"], line["rows"]) for line in table.history] == [("one", 3), ("two", 1)]
+    append(path, frame_of(tiny, [4]), IDENTITY, "two")
+    table = append(path, frame_of(tiny, [6, 7]), IDENTITY, "one")
+    assert tiny.indices(table.rows(tiny)).tolist() == [1, 2, 3, 4, 6, 7]
+    assert table.column("cc").tolist() == [1.0, 1.0, 7.0, 1.0, 1.0, 1.0]
+    assert [(line["command"], line["rows"]) for line in table.history] == [("two", 1), ("one", 5)]
     assert known_ids(path, IDENTITY) == set(table.ids)
     assert known_ids(tmp_path / "none.parquet", IDENTITY) == set()
 

@@ -92,6 +92,24 @@ def test_disturbed_rounds_are_left_out_where_others_are_enough() -> None:
     assert found.noise[0] == 0.0
 
 
+def test_a_noisy_subnet_is_made_ready_and_timed_anew(tiny: Space) -> None:
+    machine = Machine()
+    prepared: list[Arch] = []
+
+    @contextmanager
+    def sometimes_bad(arch: Arch) -> Iterator[Runner]:
+        prepared.append(arch)
+        is_bad = arch == tiny.largest() and prepared.count(arch) <= 2
+        with machine.prepare(arch) as run:
+            yield lambda: run() * (machine.rng.uniform(1.0, 9.0) if is_bad else 1.0)
+
+    timed = time_group(sometimes_bad, *group(tiny), TimingPlan(rounds=9), np.random.default_rng(0))
+    assert timed.ratio == pytest.approx([2.0, 2.0, 1.0])
+    assert prepared.count(tiny.largest()) == 3
+    assert len(prepared) == 4 + 2 + 2
+    assert machine.open == []
+
+
 def test_everything_is_closed_when_a_subnet_fails(tiny: Space) -> None:
     machine = Machine()
     real = machine.run
