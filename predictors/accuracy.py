@@ -1,7 +1,7 @@
 """Accuracy of subnets from their genes: one predictor for each metric (cc, kld, nss, sim, auc).
 
-The search's model is ridge regression on genes and pairs of genes (`predictors.pairs`). Intervals are conformal: as
-wide as the residuals of subnets in folds that were held out.
+The search's model is a Gaussian process over genes (`predictors.gaussian`). Intervals are conformal: as wide as the
+residuals of subnets in folds that were held out.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 
 from predictors.estimate import Estimate, FloatArray, additive_estimate, conformal_radius
-from predictors.features import columns
-from predictors.pairs import PairModel, fit_pairs
+from predictors.gaussian import GaussianModel, fit_gaussian
 from predictors.ranking import FOLDS, Quality, out_of_fold, quality
 from predictors.store import array, load_model, save_model
 from supernet.metrics import METRICS
 from supernet.space import Rows, Space
 
 KIND = "accuracy"
+_PARTS = ("lengths", "support", "weights")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class AccuracyPredictor:
 
     metric: str
     space: Space
-    model: PairModel
+    model: GaussianModel
     radius: float
     quality: Quality
 
@@ -52,9 +52,16 @@ class AccuracyPredictors:
 
     def save(self, path: Path | str, *, supernet: str | None) -> None:
         """Write all metrics to one file; `supernet` is the fingerprint of the measured weights."""
-        arrays = {name: p.model.weights for name, p in self.by_metric.items()}
+        arrays = {
+            f"{name}.{part}": getattr(p.model, part) for name, p in self.by_metric.items() for part in _PARTS
+        }
         fitted = {
-            name: {"constant": p.model.constant, "radius": p.radius, "quality": p.quality.to_json()}
+            name: {
+                "constant": p.model.constant,
+                "support": len(p.model.weights),
+                "radius": p.radius,
+                "quality": p.quality.to_json(),
+            }
             for name, p in self.by_metric.items()
         }
         meta = {"metrics": fitted, "provenance": dict(self.provenance)}
@@ -64,11 +71,15 @@ class AccuracyPredictors:
 def load_accuracy(path: Path | str, space: Space, *, supernet: str | None = None) -> AccuracyPredictors:
     """Read predictors; PredictorError where they are damaged or of another space or other weights."""
     arrays, meta = load_model(path, KIND, space, supernet=supernet)
-    width = len(columns(space.sizes).gene)
+    d = len(space.sizes)
     found = {}
     for name, entry in meta["metrics"].items():
-        weights = array(path, arrays, name, (width, width))
-        model = PairModel(space.sizes, float(entry["constant"]), weights)
+        s = int(entry["support"])
+        lengths, support, weights = (
+            array(path, arrays, f"{name}.{part}", shape)
+            for part, shape in zip(_PARTS, [(d,), (s, d), (s,)], strict=True)
+        )
+        model = GaussianModel(space.sizes, lengths, support, weights, float(entry["constant"]))
         found[name] = AccuracyPredictor(
             name, space, model, float(entry["radius"]), Quality(**entry["quality"])
         )
@@ -92,12 +103,12 @@ def fit_accuracy(
     targets = np.column_stack([scores[name] for name in names])
 
     def fit(seen: Rows, values: FloatArray) -> Any:
-        models = [model for model, _ in fit_pairs(space.sizes, seen, values)]
+        models = fit_gaussian(space.sizes, seen, values)
         return lambda unseen: np.column_stack([model(unseen) for model in models])
 
     held_out = out_of_fold(fit, rows, targets, rng=rng, folds=folds)
     found = {}
-    for t, (model, _) in enumerate(fit_pairs(space.sizes, rows, targets)):
+    for t, model in enumerate(fit_gaussian(space.sizes, rows, targets)):
         radius = conformal_radius(targets[:, t] - held_out[:, t])
         measured = quality(targets[:, t], held_out[:, t])
         found[names[t]] = AccuracyPredictor(names[t], space, model, radius, measured)
