@@ -61,7 +61,7 @@ def create_app(
         store=jobs,
         benches=benches,
         searches=searching,
-        exports=Exports(jobs, benches, artifacts),
+        exports=Exports(jobs, benches, artifacts, with_photos=bool(settings.photos)),
         devices=Devices(jobs, benches, artifacts),
         subnets=Subnets(searching, benches),
         access=Access(jobs, required=settings.needs_keys, rate=settings.rate, burst=4 * settings.rate),

@@ -120,7 +120,7 @@ def runners(lane: Lane, settings: Settings, benches: Benches, artifacts: Artifac
     if lane is Lane.SEARCHES:
         return {JobKind.SEARCH: SearchRunner(benches, settings.save_seconds)}
     return {
-        JobKind.EXPORT: ExportRunner(benches, artifacts),
+        JobKind.EXPORT: ExportRunner(benches, artifacts, Path(settings.photos) if settings.photos else None),
         JobKind.DEVICE: DeviceRunner(benches),
         JobKind.PACK: PackRunner(benches, artifacts),
     }

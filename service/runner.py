@@ -22,12 +22,15 @@ from search.record import state_path
 from service.artifacts import Artifacts
 from service.fronts import StoredFront, annotated
 from service.jobs import Progress
+from service.pictures import load_folder
 from service.ports import Bench, Benches, Outcome, Session
 from service.workbench import SearchRequest, rows_of_ids
 
 if TYPE_CHECKING:
     from search.engine import Generation
     from search.run import SearchResult, Stop
+    from supernet.export import ExportReport
+    from supernet.space import Arch
 
 FRONT = "front"
 STATE = "state"
@@ -35,6 +38,8 @@ MANIFEST = "manifest"
 ANCESTORS = "ancestors"
 """Ids of the subnets that a search begins with, as JSON."""
 
+_SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
+_LATENCY_RUNS = 10
 _MANIFEST_FILE = "manifest.json"
 _FIRST_REPORT = 0.25
 _LONGEST_PAUSE = 5.0
@@ -75,26 +80,56 @@ class SearchRunner:
 
 
 class ExportRunner:
-    """Runs exports."""
+    """Runs exports; `photos` is the folder that int8 is calibrated on."""
 
-    def __init__(self, benches: Benches, artifacts: Artifacts) -> None:
+    def __init__(self, benches: Benches, artifacts: Artifacts, photos: Path | None = None) -> None:
         self._benches = benches
         self._artifacts = artifacts
+        self._photos = photos
 
     def run(self, session: Session) -> Outcome:
         """See `Runner.run`."""
         wanted = session.job.request
         bench = self._benches.get(wanted["supernet"])
         arch = bench.arch(wanted["arch"])
-        with self._artifacts.incoming(".onnx") as path:
-            report = bench.export(arch, path)
+        with self._artifacts.incoming(_SUFFIXES[wanted["format"]]) as path:
+            report = self._export(bench, arch, path, wanted)
+            latency = _latency_ms(path) if wanted["format"] == "onnx" else None
             artifact = self._artifacts.keep(path)
         manifest = {name: _finite(value) for name, value in asdict(report).items() if name != "path"}
-        return Outcome(
-            {**manifest, "subnet": bench.space.id_of(arch), "artifact": artifact.name},
-            complete=True,
-            blobs={},
-        )
+        facts = {"subnet": bench.space.id_of(arch), "artifact": artifact.name, "latency_ms": latency}
+        return Outcome({**manifest, **facts, **_interface(arch)}, complete=True, blobs={})
+
+    def _export(self, bench: Bench, arch: Arch, path: Path, wanted: Mapping[str, Any]) -> ExportReport:
+        if wanted["format"] == "torch":
+            return bench.export_torch(arch, path)
+        photos = load_folder(self._photos) if wanted["precision"] == "int8" and self._photos else ()
+        return bench.export(arch, path, wanted["precision"], photos)
+
+
+def _latency_ms(path: Path) -> float:
+    from supernet.runtime import measure_latency, onnx_session
+
+    return measure_latency(onnx_session(path), runs=_LATENCY_RUNS, warm_up=2).median_ms
+
+
+def _interface(arch: Arch) -> dict[str, Any]:
+    """What goes in and comes out of an exported file."""
+    height, width = arch.resolution
+    return {
+        "input": {
+            "name": "image",
+            "type": "uint8",
+            "shape": ["batch", 3, height, width],
+            "values": "RGB from 0 to 255; normalisation is inside",
+        },
+        "output": {
+            "name": "saliency",
+            "type": "float32",
+            "shape": ["batch", height, width],
+            "values": "0 to 1, higher where people look more",
+        },
+    }
 
 
 def search_request(stored: Mapping[str, Any]) -> SearchRequest:

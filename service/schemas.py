@@ -284,7 +284,10 @@ class ExportCreate(_Request):
 
     arch: ArchInput
     supernet: Name | None = None
-    format: Literal["onnx"] = "onnx"
+    format: Literal["onnx", "torch"] = Field("onnx", description="torch: a program for torch.export.load.")
+    precision: Literal["fp32", "fp16", "int8"] = Field(
+        "fp32", description="Of an ONNX file; int8 is calibrated on photos of the service."
+    )
 
 
 class ExportOut(JobOut):
@@ -293,8 +296,11 @@ class ExportOut(JobOut):
     subnet: str
     supernet: str
     format: str
+    precision: str
     manifest: dict[str, Any] | None = Field(
-        description="sha256, size_bytes, opset, parity_error (largest difference from torch), seconds."
+        description="sha256, size_bytes, opset, parity_error and correlation with the maps of torch, seconds; "
+        "input and output: names, types, shapes and what the values mean; latency_ms: median of some runs with "
+        "onnxruntime on one thread of the service's machine."
     )
     links: dict[str, str]
 
@@ -307,6 +313,7 @@ class ExportOut(JobOut):
             subnet=job.request["arch"],
             supernet=job.request["supernet"],
             format=job.request["format"],
+            precision=job.request["precision"],
             manifest={k: v for k, v in job.result.items() if k != "artifact"} or None,
             links={"self": here, **({"file": f"{here}/file"} if job.state is JobState.SUCCEEDED else {})},
         )

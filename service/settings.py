@@ -75,6 +75,9 @@ class Settings:
         default=30, metadata={_ABOUT: "time after which the job of a worker that fell silent goes to another"}
     )
     save_seconds: int = field(default=5, metadata={_ABOUT: "time between saved states of a search"})
+    photos: str = field(
+        default="", metadata={_ABOUT: "folder of photos that int8 exports are calibrated on; none without"}
+    )
     max_photo_bytes: int = field(
         default=20_000_000, metadata={_ABOUT: "largest photo that the service accepts"}
     )

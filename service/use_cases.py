@@ -257,18 +257,33 @@ class Exports:
         store: JobStore,
         benches: Benches,
         artifacts: Artifacts,
+        *,
+        with_photos: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._benches = benches
         self._artifacts = artifacts
+        self._with_photos = with_photos
         self._clock = clock
 
-    def submit(self, arch: Any, *, supernet: str | None = None, key: str | None = None) -> tuple[Job, bool]:
-        """Queue an export as ONNX. Raises InvalidArch, CheckpointError, IdempotencyMismatch."""
+    def submit(
+        self,
+        arch: Any,
+        *,
+        form: str = "onnx",
+        precision: str = "fp32",
+        supernet: str | None = None,
+        key: str | None = None,
+    ) -> tuple[Job, bool]:
+        """Queue an export as `onnx` (fp32, fp16, int8) or `torch` (fp32).
+
+        Raises InvalidArch, CheckpointError, SettingsError (the precision), IdempotencyMismatch.
+        """
         bench = self._benches.get(supernet)
         subnet = bench.space.id_of(bench.arch(arch))
-        request = {"supernet": bench.id, "arch": subnet, "format": "onnx"}
+        self._check_precision(form, precision)
+        request = {"supernet": bench.id, "arch": subnet, "format": form, "precision": precision}
         job = Job(new_id("export", self._clock()), JobKind.EXPORT, request, self._clock())
         return self._store.add(job, key=idempotency_key(key, job.request))
 
@@ -290,7 +305,19 @@ class Exports:
                 remedy="Ask again when it has succeeded.",
             )
         path = self._artifacts.path(str(job.result["artifact"]))
-        return path, f"{job.result['subnet']}{path.suffix}"
+        precision = job.request["precision"]
+        mark = "" if precision == "fp32" else f"-{precision}"
+        return path, f"{job.result['subnet']}{mark}{path.suffix}"
+
+    def _check_precision(self, form: str, precision: str) -> None:
+        if form == "torch" and precision != "fp32":
+            reason, remedy = "torch files have full precision.", "Choose fp32, or the format onnx."
+        elif precision == "int8" and not self._with_photos:
+            reason = "This service has no photos to calibrate int8 on."
+            remedy = "Choose fp16, or name a folder of photos with SALNAS_PHOTOS."
+        else:
+            return
+        raise SettingsError(reason, field="precision", value=precision, remedy=remedy)
 
 
 class Subnets:

@@ -273,6 +273,12 @@ class Workbench:
             photos=np.stack(fitted) if fitted else None,
         )
 
+    def export_torch(self, arch: Arch, path: Path) -> ExportReport:
+        """Write a subnet for `torch.export.load`, checked against the network. Raises ExportError."""
+        from supernet.export import export_torch
+
+        return export_torch(self.net(arch), path, metadata=self._export_metadata(arch))
+
     def predict(self, arch: Arch, image: Image.Image) -> NDArray[np.float32]:
         """The saliency map of a photo at its own size: (H, W) in [0, 1]."""
         from supernet.predict import predict_map

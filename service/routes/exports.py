@@ -19,8 +19,10 @@ OCTETS = "application/octet-stream"
 def create_export(
     body: ExportCreate, service: Service, response: Response, idempotency_key: IdempotencyKey = None
 ) -> ExportOut:
-    """Queue the export of a subnet as ONNX."""
-    job, _ = service.exports.submit(body.arch, supernet=body.supernet, key=idempotency_key)
+    """Queue the export of a subnet, as ONNX or for torch."""
+    job, _ = service.exports.submit(
+        body.arch, form=body.format, precision=body.precision, supernet=body.supernet, key=idempotency_key
+    )
     response.headers["Location"] = f"/v1/exports/{job.id}"
     return ExportOut.of(job)
 

@@ -32,7 +32,8 @@ from service.settings import Settings
 from supernet.cost import cost
 from supernet.errors import ExportError
 from supernet.space import Rows, get_space
-from tests.fixtures.tiny import TINY, write_predictors, write_supernet
+from tests.fixtures.made_up import use_made_up_accuracy, write_made_up_results
+from tests.fixtures.tiny import TINY, write_photo
 
 PROBLEM = "application/problem+json"
 QUICK = {"evaluations": 600, "seed": 1}
@@ -42,8 +43,7 @@ LONGER = {"evaluations": 3000, "seed": 1}
 @pytest.fixture(scope="session")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results")
-    write_supernet(folder)
-    write_predictors(folder)
+    write_made_up_results(folder)
     return folder
 
 
@@ -61,6 +61,11 @@ async def running(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
         httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client,
     ):
         yield client
+
+
+@pytest.fixture(autouse=True)
+def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_made_up_accuracy(monkeypatch)
 
 
 @pytest.fixture
@@ -445,6 +450,34 @@ async def test_export_a_subnet(settings: Settings) -> None:
     assert maps.shape == (2, 32, 32)
     is_problem(as_search, 404, "not-found")
     is_problem(bad, 422, "invalid-arch")
+
+
+@pytest.mark.parametrize(("form", "precision"), [("onnx", "fp16"), ("onnx", "int8"), ("torch", "fp32")])
+async def test_exports_in_other_forms(settings: Settings, tmp_path: Path, form: str, precision: str) -> None:
+    for seed in range(3):
+        write_photo(tmp_path / "photos" / f"{seed}.png", seed=seed)
+    calibrated = replace(settings, photos=str(tmp_path / "photos"))
+    async with running(calibrated) as client:
+        wanted = {"arch": "min", "format": form, "precision": precision}
+        answer = await client.post("/v1/exports", json=wanted)
+        assert answer.status_code == 202, answer.text
+        export = await finished(client, answer.headers["location"])
+        assert export["state"] == "succeeded", export
+        file = await client.get(export["links"]["file"])
+    assert (export["format"], export["precision"]) == (form, precision)
+    assert hashlib.sha256(file.content).hexdigest() == export["manifest"]["sha256"]
+    assert export["manifest"]["input"]["shape"] == ["batch", 3, 32, 32]
+    assert (export["manifest"]["latency_ms"] is None) == (form == "torch")
+    ending = {"onnx": f"-{precision}.onnx", "torch": ".pt2"}[form]
+    assert file.headers["content-disposition"].endswith(f'{ending}"')
+
+
+async def test_exports_that_cannot_be_made(settings: Settings) -> None:
+    async with running(settings) as client:
+        uncalibrated = await client.post("/v1/exports", json={"arch": "min", "precision": "int8"})
+        half = await client.post("/v1/exports", json={"arch": "min", "format": "torch", "precision": "fp16"})
+    for answer in (uncalibrated, half):
+        assert is_problem(answer, 422, "invalid-settings")["field"] == "precision"
 
 
 def session_type(session: Any) -> Any:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +11,19 @@ from search.problem import Objective
 from service.fronts import BudgetIndex, StoredFront
 from service.workbench import SearchRequest, Workbench
 from supernet.errors import InfeasibleBudget, InvalidConstraint
-from tests.fixtures.tiny import TINY, write_predictors, write_supernet
+from tests.fixtures.made_up import use_made_up_accuracy, write_made_up_results
+from tests.fixtures.tiny import TINY
 
 ACCURACY = Objective("accuracy", "max")
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workbench]:
     folder: Path = tmp_path_factory.mktemp("results")
-    write_supernet(folder)
-    write_predictors(folder)
-    return Workbench.open(folder, TINY)
+    write_made_up_results(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        use_made_up_accuracy(patch)
+        yield Workbench.open(folder, TINY)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +82,7 @@ def test_the_index_answers_as_the_table_does(front: StoredFront) -> None:
 
 
 def test_the_index_knows_genes(front: StoredFront) -> None:
-    found = BudgetIndex([front]).best(["resolution==32x32", "mb2.width<=8"], 100, ACCURACY)
+    found = BudgetIndex([front]).best(["resolution==32x32", "mb2.width<=8"], 10_000, ACCURACY)
     kept = front.within(["resolution==32x32", "mb2.width<=8"])
     assert {s["id"] for s in found} == set(kept.table["id"])
     assert all(s["resolution"] == [32, 32] for s in found)
