@@ -1,7 +1,6 @@
-"""Photographs of the page at desktop and phone width, before and after a search.
+"""Photographs of every view of the page at desktop and phone width.
 
-Starts the service on a free port with an empty store of its own, so the first picture shows the page with
-nothing in it. Prints the files that it wrote.
+Starts the service with the shipped supernet on a free port, with a store of its own. Prints the files that it wrote.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 
 import httpx
@@ -24,7 +24,8 @@ from playwright.sync_api import Browser, sync_playwright
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = {"desktop": (1440, 900), "phone": (390, 844)}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-SETTLE_MS = 2000  # the page holds a stream of events open, so the network never falls idle
+VIEWS = ("front", "photo", "searches", "devices")
+SETTLE_MS = 4000  # the page holds a stream of events open, so the network never falls idle
 ENDED = {"succeeded", "failed", "cancelled"}
 
 
@@ -36,7 +37,7 @@ def running_service() -> Iterator[str]:
     address = f"http://127.0.0.1:{port}"
     command = [str(Path(sys.executable).with_name("salnas")), "serve", "--host", "127.0.0.1", "--port", port]
     with tempfile.TemporaryDirectory() as folder:
-        service = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "SALNAS_VAR": folder})
+        service = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "SALNAS_STATE": folder})
         try:
             wait_until_ready(address, service)
             yield address
@@ -102,11 +103,9 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     with running_service() as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        for size, (width, height) in SIZES.items():
-            photograph(browser, address, folder / f"empty-{size}.png", width, height)
         search(address)
-        for size, (width, height) in SIZES.items():
-            photograph(browser, address, folder / f"front-{size}.png", width, height)
+        for (size, (width, height)), view in product(SIZES.items(), VIEWS):
+            photograph(browser, f"{address}/#/{view}", folder / f"{view}-{size}.png", width, height)
         browser.close()
     return 0
 

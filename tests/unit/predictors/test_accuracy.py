@@ -105,7 +105,7 @@ def test_weights_that_are_not_finite_are_refused(
     fitted.by_metric["cc"].model.weights[0], before = np.nan, fitted.by_metric["cc"].model.weights[0]
     fitted.save(path, supernet=None)
     fitted.by_metric["cc"].model.weights[0] = before
-    with pytest.raises(PredictorError, match="'cc.weights'"):
+    with pytest.raises(PredictorError, match=r"'cc\.weights'"):
         load_accuracy(path, salnas)
 
 
