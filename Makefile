@@ -105,8 +105,8 @@ TRAIN_ARGS ?= --warm-start $(SALNAS_WEIGHTS)/mobilenet_v2_1.0_imagenet.safetenso
 
 .PHONY: train-supernet
 train-supernet: setup ## Train the supernet on the photographs at hand (TRAIN_ARGS=...; hours)
-	@$(BIN)/python -m supernet train $(TRAIN_ARGS)
-	@$(BIN)/python -m supernet card results/supernets/salnas-osie.safetensors
+	@$(BIN)/python -m supernet.__main__ train $(TRAIN_ARGS)
+	@$(BIN)/python -m supernet.__main__ card results/supernets/salnas-osie.safetensors
 
 .PHONY: predictors
 predictors: setup ## Measure subnets and fit the predictors (PREDICTORS_ARGS=...; hours)
