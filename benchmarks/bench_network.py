@@ -67,7 +67,8 @@ def main() -> None:
         "network",
         f"Sandwich steps at 256x192, batch {arguments.batch_size}, {arguments.threads} threads",
         frame,
-        command="make bench-network",
+        command="python benchmarks/bench_network.py "
+        f"--batch-size {arguments.batch_size} --threads {arguments.threads} --steps {arguments.steps}",
         note="Every step draws two new random subnets, so shapes are new to it.",
     )
 
