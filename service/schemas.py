@@ -50,7 +50,7 @@ _DEVICE_STATES: dict[JobState, Literal["fitting", "ready", "failed"]] = {
 
 
 class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class _Answer(BaseModel):

@@ -11,6 +11,7 @@ from service.context import READ, Context, Service
 from service.errors import NotFound
 from service.jobs import JobState
 from service.metrics import CONTENT_TYPE, Gauge
+from service.routes.problems import PROBLEMS
 from service.schemas import Health
 from supernet.errors import SalnasError
 
@@ -37,7 +38,7 @@ def readyz(service: Service, response: Response) -> Health:
     return Health(status="ready" if ready else "not ready", checks=checks)
 
 
-@router.get("/metrics", dependencies=[READ], responses={200: {"content": {"text/plain": {}}}})
+@router.get("/metrics", dependencies=[READ], responses={**PROBLEMS, 200: {"content": {"text/plain": {}}}})
 def read_metrics(service: Service) -> Response:
     """Requests, jobs and workers in the text format of Prometheus."""
     counts = service.store.counts()
