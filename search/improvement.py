@@ -10,24 +10,36 @@ Notation: c candidates, s scenarios, m objectives; all F are minimised and in un
 
 from __future__ import annotations
 
-import heapq
-
 import numpy as np
 from numpy.typing import NDArray
 
 from search.front import hypervolume
 from search.problem import FloatArray, IntArray
 
+_BLOCK = 32
+
 
 def improvements(F: FloatArray, front: FloatArray, reference: FloatArray) -> FloatArray:
-    """(c, m) points, (p, m) front → (c,) volume that each point alone adds to what the front dominates."""
+    """(c, m) points, (p, m) points of a front → (c,) volume that each point alone adds to what those dominate."""
+    if F.shape[1] == 2:
+        return _areas(F, front, reference)
     gains = np.zeros(len(F))
-    inside = np.flatnonzero((reference > F).all(axis=1))
     unit = np.ones_like(reference)
-    for i in inside.tolist():
-        shadow = np.maximum(front, F[i])
-        gains[i] = np.prod(reference - F[i]) - hypervolume(shadow, reference, unit)
+    for i in np.flatnonzero((reference > F).all(axis=1)).tolist():
+        own = np.prod(reference - F[i])
+        gains[i] = own - hypervolume(np.maximum(front, F[i]), reference, unit)
     return np.maximum(gains, 0.0)
+
+
+def _areas(F: FloatArray, front: FloatArray, reference: FloatArray) -> FloatArray:
+    """`improvements` for two objectives: under each step of the front's staircase, a rectangle."""
+    steps = front[np.lexsort((front[:, 1], front[:, 0]))]
+    left = np.concatenate([[-np.inf], steps[:, 0]])
+    right = np.minimum(np.concatenate([steps[:, 0], [np.inf]]), reference[0])
+    height = np.minimum.accumulate(np.concatenate([[reference[1]], steps[:, 1]]))
+    width = np.maximum(right - np.maximum(left, F[:, :1]), 0.0)
+    areas: FloatArray = (width * np.maximum(height - F[:, 1:], 0.0)).sum(axis=1)
+    return areas
 
 
 def best_batch(
@@ -44,27 +56,34 @@ def best_batch(
     """
     fronts = [front] * len(scenarios)
 
-    def gain(candidate: int) -> float:
-        total = 0.0
-        for s in np.flatnonzero(feasible[:, candidate]).tolist():
-            total += float(improvements(scenarios[s, candidate, None], fronts[s], reference)[0])
+    def gains(candidates: IntArray) -> FloatArray:
+        total = np.zeros(len(candidates))
+        for F, ok, known in zip(scenarios, feasible, fronts, strict=True):
+            total += improvements(F[candidates], known, reference) * ok[candidates]
         return total / len(scenarios)
 
-    # Gains only shrink as the batch grows: one that was computed earlier is an upper bound.
-    waiting = [(-gain(i), i, 0) for i in range(scenarios.shape[1])]
-    heapq.heapify(waiting)
+    # Gains only shrink as the batch grows, so one that was computed earlier is an upper bound.
+    bounds = np.full(scenarios.shape[1], np.inf)
     chosen: list[int] = []
     expected = 0.0
-    while waiting and len(chosen) < size:
-        bound, i, known = heapq.heappop(waiting)
-        if bound >= 0.0:
+    while len(chosen) < size:
+        best, most = -1, 0.0
+        order = np.argsort(-bounds, kind="stable")
+        for start in range(0, len(order), _BLOCK):
+            block = order[start : start + _BLOCK]
+            if bounds[block[0]] <= most:
+                break
+            bounds[block] = gains(block)
+            first = int(block[bounds[block].argmax()])
+            if bounds[first] > most:
+                best, most = first, float(bounds[first])
+        if best < 0:
             break
-        if known < len(chosen):
-            heapq.heappush(waiting, (-gain(i), i, len(chosen)))
-            continue
-        chosen.append(i)
-        expected -= bound
+        chosen.append(best)
+        expected += most
+        bounds[best] = 0.0
         fronts = [
-            np.vstack([old, scenarios[s, i]]) if feasible[s, i] else old for s, old in enumerate(fronts)
+            np.vstack([known, scenarios[s, best]]) if feasible[s, best] else known
+            for s, known in enumerate(fronts)
         ]
     return np.array(chosen, dtype=np.int64), expected

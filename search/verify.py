@@ -47,7 +47,7 @@ ROUND = Stop(evaluations=60_000, stalled_hypervolume=1e-4)
 PREDICTED = "_predicted"
 """Ending of the columns that hold what the predictors said of a measured column."""
 
-_SCENARIOS = 16
+_SCENARIOS = 64
 _CANDIDATES = 400
 
 
