@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import io
 from pathlib import Path
@@ -327,14 +326,6 @@ def test_broken_mat_files(tmp_path: Path) -> None:
     for content in (whole[: len(whole) // 2], b"hello", b"", whole[:130]):
         (root / "fixations.mat").write_bytes(content)
         with pytest.raises(DataError, match=r"fixations\.mat"):
-            read_osie(root, "all")
-    rng = np.random.default_rng(0)
-    for _ in range(40):
-        damaged = bytearray(whole)
-        for position in rng.integers(124, len(whole), 6):
-            damaged[position] ^= int(rng.integers(1, 256))
-        (root / "fixations.mat").write_bytes(damaged)
-        with contextlib.suppress(DataError):
             read_osie(root, "all")
     write_mat(root, [entry("a.png", [float("nan")], [2.0])])
     with pytest.raises(DataError, match="finite"):
