@@ -151,9 +151,19 @@ def train(config: TrainConfig, *, progress: Progress = lambda *_: None, resume: 
 
     Continues from the state beside `config.out` where there is one of the same configuration and `resume`.
     """
+    threads = torch.get_num_threads()
     torch.set_num_threads(config.threads)
     # Squeezing gates and faded channels make denormal numbers, which slow a CPU down several times.
     torch.set_flush_denormal(True)
+    try:
+        return _train(config, progress, resume)
+    finally:
+        # Both belong to the whole process, whose other work needs them as they were.
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(threads)
+
+
+def _train(config: TrainConfig, progress: Progress, resume: bool) -> Path:
     started = time.time()
     training, held_out = load_training_data(config)
     run = _load_state(config) if resume and _state_path(config).exists() else _start(config, training)

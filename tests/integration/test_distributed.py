@@ -217,8 +217,11 @@ def test_one_subnet_is_timed_at_a_time(ray_executor: RayExecutor, tmp_path: Path
     beside.folder.mkdir()
     assert sorted(i for i, _ in ray_executor.run(alone, range(4), device=DEVICE)) == [0, 1, 2, 3]
     assert alone.overlaps() == 0
-    list(ray_executor.run(beside, range(8)))
-    assert beside.overlaps() > 0
+    for _ in range(20):  # the second worker may still be starting
+        list(ray_executor.run(beside, range(8)))
+        if beside.overlaps():
+            return
+    pytest.fail("without a device nothing ran side by side, so the test above proves nothing")
 
 
 def test_a_device_that_no_machine_has_is_told(ray_executor: RayExecutor) -> None:

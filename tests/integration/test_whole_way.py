@@ -148,5 +148,5 @@ def test_the_service_finds_the_front_of_the_command_line(home: Home) -> None:
 def serving(folder: Path) -> Iterator[TestClient]:
     """The service on what was trained; its searches run in a thread of this process."""
     settings = Settings(results=folder / "results", supernet=NAME, state=folder / "var")
-    with TestClient(create_app(settings, search_processes=0)) as client:
+    with TestClient(create_app(settings, search_processes=0), base_url="http://127.0.0.1") as client:
         yield client
