@@ -150,7 +150,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the service passes an interrupt on by closing the pipe
 
     def follow_parent() -> None:
-        sys.stdin.buffer.read()
+        os.read(sys.stdin.fileno(), 1)  # unbuffered: a buffer cannot be left at the end of the process
         leaving.set()
 
     threading.Thread(target=follow_parent, name="parent", daemon=True).start()
