@@ -1,0 +1,38 @@
+#!/bin/sh
+# What the tests of the job store on PostgreSQL need: its server programs. No server of the system is started or
+# changed; each test run starts one of its own in a temporary folder. Never fails: the tests skip with the reason.
+set -eu
+
+if command -v pg_ctl >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/pg_ctl >/dev/null 2>&1; then
+    exit 0
+fi
+
+skip() {
+    echo "PostgreSQL is not installed ($1). Tests that need it are skipped." >&2
+    exit 0
+}
+
+command -v apt-get >/dev/null 2>&1 || skip "no apt-get here; install it by hand"
+if [ "$(id -u)" = 0 ]; then
+    as_root=""
+elif sudo -n true >/dev/null 2>&1; then
+    as_root="sudo -n"
+else
+    skip "needs root: sudo apt-get install postgresql"
+fi
+
+echo "Installing postgresql with apt-get"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+export DEBIAN_FRONTEND=noninteractive
+apt() { $as_root apt-get -qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 "$@" >>"$log" 2>&1; }
+# The package of postgresql-common reads this before that of the server would create a cluster and start it.
+if ! { apt update && apt install -y --no-install-recommends postgresql-common; }; then
+    tail -n 5 "$log" >&2
+    skip "apt-get failed"
+fi
+echo "create_main_cluster = false" | $as_root tee /etc/postgresql-common/createcluster.d/salnas.conf >/dev/null
+if ! apt install -y --no-install-recommends postgresql; then
+    tail -n 5 "$log" >&2
+    skip "apt-get failed"
+fi
