@@ -1,11 +1,13 @@
-"""Photographs of every view of the page at desktop and phone width.
+"""Photographs of every view of the page at desktop and phone width, and a short film of the budget line.
 
-Starts the service with the shipped supernet on a free port, with a store of its own. Prints the files that it wrote.
+Starts the service on a free port with an empty store of its own and runs some searches, so that the pictures show
+what a person sees. Prints the files that it wrote.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import shutil
 import socket
@@ -13,20 +15,32 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import product
 from pathlib import Path
+from typing import Any
 
 import httpx
-from playwright.sync_api import Browser, sync_playwright
+from PIL import Image
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[1]
-SIZES = {"desktop": (1440, 900), "phone": (390, 844)}
+SIZES: Mapping[str, ViewportSize] = {
+    "desktop": {"width": 1440, "height": 900},
+    "phone": {"width": 390, "height": 844},
+}
+FILM: ViewportSize = {"width": 1280, "height": 800}
+FILM_WIDTH, FILM_FRAMES, FILM_FRAME_MS = 960, 28, 90
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-VIEWS = ("front", "photo", "searches", "devices")
-SETTLE_MS = 4000  # the page holds a stream of events open, so the network never falls idle
+SETTLE_MS = (
+    2500  # a page that follows a search holds a stream of events open, so the network never falls idle
+)
 ENDED = {"succeeded", "failed", "cancelled"}
+SEARCHES: Sequence[Mapping[str, Any]] = (
+    {"objectives": ["accuracy", "macs"], "seed": 1},
+    {"objectives": ["accuracy", "latency_ms"], "constraints": ["resolution==256x192"], "seed": 1},
+    {"objectives": ["accuracy", "latency_ms"], "constraints": ["macs<=1e9", "parameters<=9e6"], "seed": 1},
+)
 
 
 @contextmanager
@@ -43,7 +57,7 @@ def running_service() -> Iterator[str]:
             yield address
         finally:
             service.terminate()
-            service.wait(timeout=30)
+            service.wait(timeout=60)
 
 
 def wait_until_ready(address: str, service: subprocess.Popen[bytes], seconds: float = 120.0) -> None:
@@ -61,12 +75,19 @@ def wait_until_ready(address: str, service: subprocess.Popen[bytes], seconds: fl
     raise TimeoutError(f"the service was not ready after {seconds:.0f} s")
 
 
-def search(address: str, seconds: float = 300.0) -> None:
-    """Let the service run the search that it runs by default; raise unless it succeeds."""
-    created = httpx.post(f"{address}/v1/searches", json={"seed": 1}).raise_for_status()
+def search(address: str, request: Mapping[str, Any]) -> str:
+    """Id of a search that has succeeded; raise where it ends otherwise."""
+    created = httpx.post(f"{address}/v1/searches", json=request, timeout=60).raise_for_status()
+    identity = str(created.json()["id"])
+    wait_for_search(address, identity)
+    return identity
+
+
+def wait_for_search(address: str, identity: str, seconds: float = 300.0) -> None:
+    """Return when the search has succeeded; raise where it ends otherwise or takes too long."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        job = httpx.get(f"{address}{created.headers['location']}").raise_for_status().json()
+        job = httpx.get(f"{address}/v1/searches/{identity}", timeout=60).raise_for_status().json()
         if job["state"] in ENDED:
             if job["state"] != "succeeded":
                 raise RuntimeError(f"the search ended as {job['state']}: {job}")
@@ -75,18 +96,64 @@ def search(address: str, seconds: float = 300.0) -> None:
     raise TimeoutError(f"the search took more than {seconds:.0f} s")
 
 
-def photograph(browser: Browser, address: str, path: Path, width: int, height: int) -> None:
-    """Write a picture of the whole page at that width; raise when the page reports an error."""
-    page = browser.new_page(viewport={"width": width, "height": height})
+@contextmanager
+def opened(browser: Browser, size: ViewportSize, *, dark: bool = False) -> Iterator[Page]:
+    """A page of that size; raise when it reports an error."""
+    page = browser.new_page(viewport=size, color_scheme="dark" if dark else "light")
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(error.message))
-    page.goto(address, wait_until="load")
-    page.wait_for_timeout(SETTLE_MS)
-    page.screenshot(path=path, full_page=True)
+    yield page
     page.close()
     if errors:
         raise RuntimeError(f"the page reports {errors}")
+
+
+def photograph(page: Page, address: str, path: Path) -> None:
+    """Write a picture of the whole page."""
+    page.goto(address, wait_until="load")
+    page.wait_for_timeout(SETTLE_MS)
+    page.screenshot(path=path, full_page=True)
     print(path)
+
+
+def film(page: Page, address: str, path: Path) -> None:
+    """Write a film of the budget line as it is dragged, and of what follows it."""
+    page.goto(address, wait_until="load")
+    page.wait_for_timeout(SETTLE_MS)
+    slider = page.locator(".budget-slider")
+    first, last = 60, 900
+    frames = []
+    for index in range(FILM_FRAMES):
+        slider.fill(str(round(first + (last - first) * index / (FILM_FRAMES - 1))))
+        page.wait_for_timeout(600)  # the map and the drawing follow when the line rests
+        with Image.open(io.BytesIO(page.screenshot())) as picture:
+            height = round(picture.height * FILM_WIDTH / picture.width)
+            frames.append(picture.convert("RGB").resize((FILM_WIDTH, height), Image.Resampling.LANCZOS))
+    there_and_back = [*frames, *frames[-2:0:-1]]
+    there_and_back[0].save(
+        path,
+        save_all=True,
+        append_images=there_and_back[1:],
+        duration=FILM_FRAME_MS,
+        loop=0,
+        quality=70,
+        method=6,
+    )
+    print(path)
+
+
+def views(searches: Sequence[str]) -> Mapping[str, str]:
+    """Where each view lies, by the name of its picture."""
+    compared = ",".join(["default", *searches[1:]])
+    return {
+        "front": "#/front",
+        "photo": "#/photo",
+        "searches": "#/searches",
+        "search": f"#/searches/{searches[-1]}",
+        "search-new": "#/searches/new",
+        "compare": f"#/compare?ids={compared}",
+        "devices": "#/devices",
+    }
 
 
 def main() -> int:
@@ -103,9 +170,17 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     with running_service() as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        search(address)
-        for (size, (width, height)), view in product(SIZES.items(), VIEWS):
-            photograph(browser, f"{address}/#/{view}", folder / f"{view}-{size}.png", width, height)
+        wait_for_search(address, "default")
+        places = views([search(address, request) for request in SEARCHES])
+        for size, viewport in SIZES.items():
+            with opened(browser, viewport) as page:
+                for name, place in places.items():
+                    page.goto("about:blank")
+                    photograph(page, f"{address}/{place}", folder / f"{name}-{size}.png")
+        with opened(browser, SIZES["desktop"], dark=True) as page:
+            photograph(page, f"{address}/#/front", folder / "front-dark.png")
+        with opened(browser, FILM) as page:
+            film(page, f"{address}/#/front", folder / "budget.webp")
         browser.close()
     return 0
 

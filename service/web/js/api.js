@@ -177,9 +177,29 @@ export async function queryFresh(wanted) {
   return (await post("v1/subnets:query", { ...wanted, fresh: true })).subnets;
 }
 
-/** @returns {Promise<any[]>} */
+/** @returns {Promise<import("./types.js").Device[]>} */
 export async function listDevices() {
   return (await get("v1/devices")).devices;
+}
+
+/** @param {string} id @returns {Promise<import("./types.js").Device>} */
+export function getDevice(id) {
+  return get(`v1/devices/${encodeURIComponent(id)}`);
+}
+
+/** @param {FormData} form @returns {Promise<import("./types.js").Device>} */
+export async function registerDevice(form) {
+  return (await ask("v1/devices", { method: "POST", body: form })).json();
+}
+
+/** @param {string} id */
+export function removeDevice(id) {
+  return ask(`v1/devices/${encodeURIComponent(id)}`, { method: "DELETE" });
+}
+
+/** A zip that times subnets on another machine; made when first asked for. @param {string} name of the device @returns {Promise<Blob>} */
+export async function fetchPack(name) {
+  return (await ask(`v1/devices/${encodeURIComponent(name)}/pack`)).blob();
 }
 
 /** @param {string} arch @returns {Promise<import("./types.js").Export>} */

@@ -84,8 +84,8 @@ export class FrontPlot {
     this.extra = null;
     this.plot = h("div", { class: "plot-canvas" });
     this.overlay = svg("svg", { class: "plot-overlay", "aria-hidden": "true" });
-    this.handle = h("div", { class: "budget-handle" });
-    this.slider = h("input", { type: "range", class: "budget-slider", "aria-label": "Budget", min: 0, max: 1000, step: 1 });
+    this.handle = h("div", { class: "budget-handle", hidden: true });
+    this.slider = h("input", { type: "range", class: "budget-slider", "aria-label": "Budget", min: 0, max: 1000, step: 1, hidden: true });
     this.legend = h("ul", { class: "legend-row" });
     this.tools = h("div", { class: "plot-tools" });
     this.box = h("div", { class: "plot-box", role: "group", "aria-label": "Plot of the front" }, this.plot, this.overlay, this.handle, this.slider);
@@ -219,16 +219,17 @@ export class FrontPlot {
     const scale = quantity(this.view.x).scale;
     const parts = [];
     const inside = (/** @type {number} */ x, /** @type {number} */ y) => x >= left - 1 && x <= right + 1 && y >= top - 1 && y <= bottom + 1;
-    const budgetAt = this.budget === null ? null : this.pixel("x", this.budget / scale);
-    if (budgetAt !== null) {
+    const { budget } = this;
+    const budgetAt = budget === null ? null : this.pixel("x", budget / scale);
+    if (budget !== null && budgetAt !== null) {
       const edge = Math.min(Math.max(budgetAt, left), right);
       parts.push(svg("rect", { x: edge, y: top, width: right - edge, height: bottom - top, class: "beyond" }));
       if (budgetAt >= left - 1 && budgetAt <= right + 1) parts.push(svg("line", { x1: budgetAt, x2: budgetAt, y1: top - 2, y2: bottom, class: "budget-line" }));
       this.slider.value = String(Math.round((1000 * (edge - left)) / (right - left)));
-      this.slider.setAttribute("aria-valuetext", this.valueText(this.budget));
+      this.slider.setAttribute("aria-valuetext", this.valueText(budget));
       this.slider.setAttribute("aria-label", `Budget: ${quantity(this.view.x).label}`);
       Object.assign(this.handle.style, { left: `${edge}px`, top: "0px", height: `${bottom}px` });
-      this.handle.dataset.text = `≤ ${withUnit(this.view.x, this.budget)}`;
+      this.handle.dataset.text = `≤ ${withUnit(this.view.x, budget)}`;
       this.handle.classList.toggle("left", edge > (left + right) / 2 && edge > right - 60);
       this.handle.classList.toggle("right", edge < left + 50);
     }
@@ -237,8 +238,7 @@ export class FrontPlot {
     const kneeAt = knee && this.where(knee);
     if (kneeAt && inside(kneeAt.x, kneeAt.y)) {
       parts.push(svg("circle", { cx: kneeAt.x, cy: kneeAt.y, r: 8, class: "knee-ring" }));
-      const below = higherIsBetter(this.front);
-      parts.push(svg("text", { x: kneeAt.x + 11, y: kneeAt.y + (below ? 19 : -12), class: "knee-text" }, "knee"));
+      parts.push(svg("text", { x: kneeAt.x - 11, y: kneeAt.y + (higherIsBetter(this.front) ? -9 : 19), class: "knee-text" }, "knee"));
     }
     const extraAt = this.extra && this.where(this.extra);
     if (extraAt && inside(extraAt.x, extraAt.y)) parts.push(svg("rect", { x: extraAt.x - 5, y: extraAt.y - 5, width: 10, height: 10, class: "extra-mark" }));

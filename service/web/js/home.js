@@ -22,6 +22,11 @@ export function home() {
   return known;
 }
 
+/** What can be predicted has changed. */
+export function forgetHome() {
+  known = null;
+}
+
 /** @returns {Promise<Home>} */
 async function load() {
   const supernets = await listSupernets();

@@ -30,6 +30,8 @@ class SearchForm {
   /** @param {HTMLElement} root @param {string|null} from */
   constructor(root, from) {
     this.from = from;
+    /** @type {string} what was sent last, and the name of that request */
+    this.content = this.key = "";
     this.fields = h("div", { class: "form-fields" });
     this.fault = h("div");
     this.submit = h("button", { type: "submit", class: "button primary" }, "Start the search");
@@ -69,11 +71,11 @@ class SearchForm {
     const columns = [...(known.metrics.length ? ["accuracy"] : []), ...(known.devices.length ? ["latency_ms"] : []), ...COSTS];
     const request = this.parent?.request ?? null;
     const chosen = request ? request.objectives.map((/** @type {string} */ text) => text.split(":").pop()) : columns.slice(0, 2);
-    this.parts = [];
+    const parts = [];
     if (this.parent) this.head.append(h("p", { class: "muted" }, `Begins with the front of ${objectivesText(this.parent)}; its objectives stay.`));
-    else this.parts.push(this.buildObjectives(columns, chosen));
-    this.parts.push(this.buildMeaning(known, request), this.buildBudgets(columns, request), this.buildGenes(known, request), this.buildEffort(request));
-    this.fields.replaceChildren(...this.parts.filter(Boolean));
+    else parts.push(this.buildObjectives(columns, chosen));
+    parts.push(this.buildMeaning(known, request), this.buildBudgets(columns, request), this.buildGenes(known, request), this.buildEffort(request));
+    this.fields.replaceChildren(...parts.filter(Boolean));
   }
 
   /** @private @param {string[]} columns @param {string[]} chosen */
@@ -111,7 +113,7 @@ class SearchForm {
     const note_ = h("span", { class: "quiet", id: `${id}-note` });
     const { unit } = quantity(name);
     const element = h("div", { class: "field" }, h("label", { for: id }, `${quantity(name).label} ${relation === "<=" ? "at most" : "at least"}${unit ? ` (${unit})` : ""}`), field, note_);
-    const budget = { name, relation, field, note: note_, element, range: [0, Infinity] };
+    const budget = { name, relation, field, note: note_, element, range: [0, Infinity], constraint: /** @type {string|null} */ (null) };
     return budget;
   }
 

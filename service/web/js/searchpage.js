@@ -27,6 +27,8 @@ class SearchPage {
     /** @type {{evaluations: number, hypervolume: number}[]} */
     this.curve = [];
     this.asked = -Infinity;
+    /** @type {string} for which the actions are there */
+    this.shown = "";
     this.title = h("h1", null, "Search");
     this.badge = h("span");
     this.actions = h("div", { class: "tools" });
@@ -180,7 +182,7 @@ function drawCurve(plotly, place, curve, result) {
   const points = [...curve];
   if (result && result.evaluations > (points.at(-1)?.evaluations ?? 0)) points.push(result);
   const layout = { ...baseLayout({ x: "Subnets scored", y: "Hypervolume" }), ...size(place) };
-  layout.xaxis.rangemode = "tozero";
+  Object.assign(layout.xaxis, { rangemode: "tozero" });
   const trace = {
     x: points.map((point) => point.evaluations), y: points.map((point) => point.hypervolume), type: "scatter", mode: points.length > 40 ? "lines" : "lines+markers",
     line: { color: colour("series-1"), width: 2 }, marker: { size: 5 }, hovertemplate: "%{y:.4f} after %{x:,}<extra></extra>",

@@ -28,13 +28,20 @@ export function describeOnce(id) {
   return answer;
 }
 
+/** What is predicted has changed. */
+export function forgetDescriptions() {
+  known.clear();
+}
+
 /** The card beside the plot. */
 export class SubnetCard {
   /** @param {{photo?: string|null, onphoto: (id: string) => void}} options */
   constructor({ photo, onphoto }) {
     this.onphoto = onphoto;
-    /** @type {string|null} the accuracy metric and the device whose numbers come first */
-    this.metric = this.device = null;
+    /** @type {string|null} the accuracy metric whose number comes first */
+    this.metric = null;
+    /** @type {string|null} the same of the devices */
+    this.device = null;
     /** @type {string|null} */
     this.id = null;
     this.photoId = photo ?? null;

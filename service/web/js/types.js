@@ -83,6 +83,19 @@
  * @property {Failure|null} error
  * @property {{self: string, file?: string}} links
  *
+ * @typedef {Object} Device
+ * @property {string} id
+ * @property {boolean} default
+ * @property {boolean} builtin
+ * @property {"fitting"|"ready"|"failed"} state
+ * @property {string[]} supernets
+ * @property {string} runtime
+ * @property {number|null} threads
+ * @property {string} description
+ * @property {{n: number, kendall: number, spearman: number, within_10: number, mae: number}|null} quality
+ * @property {string[]} notes
+ * @property {Failure|null} error
+ *
  * @typedef {Object} Map_  a saliency map as 8-bit grey values
  * @property {number} width
  * @property {number} height

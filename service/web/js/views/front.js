@@ -82,7 +82,6 @@ class FrontView {
       this.details.element);
   }
 
-  /** @private */
   leave() {
     this.left = true;
     this.settle.cancel();
@@ -92,7 +91,7 @@ class FrontView {
     window.removeEventListener("salnas-online", this.retry);
   }
 
-  /** Another address of the same view. @private @param {URLSearchParams} query */
+  /** Another address of the same view. @param {URLSearchParams} query */
   moved(query) {
     if ((query.get("search") ?? "default") !== this.searchId || (query.get("x") ?? this.x) !== this.x) return false;
     this.picked = query.get("subnet");
