@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -10,12 +13,21 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from supernet.card import write_card
+from supernet.data.check import check_dataset
 from supernet.errors import SalnasError
-from supernet.train import TrainConfig, train
+from supernet.train import CHOICES, TrainConfig, import_checkpoint, train
 
 _DEFAULTS = TrainConfig()
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
+data_app = typer.Typer(no_args_is_help=True, help="Look at data sets.")
+app.add_typer(data_app, name="data")
+
+
+def _names(field: str) -> str:
+    """The names that a setting can be, as a sentence."""
+    *others, last = CHOICES[field]
+    return f"{', '.join(others)} or {last}."
 
 
 @app.callback()
@@ -28,9 +40,15 @@ def train_command(
     data: Annotated[
         list[str] | None, typer.Option(help="Data set: a name or a folder; repeat to mix. [default: osie]")
     ] = None,
+    data_weight: Annotated[
+        list[float] | None, typer.Option(help="Share of each data set, in their order. [default: equal]")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Checkpoint to write, ….safetensors.")] = _DEFAULTS.out,
     space: Annotated[str, typer.Option(help="Search space.")] = _DEFAULTS.space,
     warm_start: Annotated[Path | None, typer.Option(help="MobileNetV2 weights to start from.")] = None,
+    start_from: Annotated[
+        Path | None, typer.Option(help="Supernet to train further, instead of a warm start.")
+    ] = None,
     epochs: Annotated[int, typer.Option(help="Passes over the training photos.")] = _DEFAULTS.epochs,
     full_resolution_epochs: Annotated[
         int, typer.Option(help="Last epochs, in which each subnet sees its own resolution.")
@@ -42,7 +60,29 @@ def train_command(
     random_subnets: Annotated[
         int, typer.Option(help="Random subnets a step, besides largest and smallest.")
     ] = _DEFAULTS.random_subnets,
-    learning_rate: Annotated[float, typer.Option(help="Peak learning rate (SGD).")] = _DEFAULTS.learning_rate,
+    largest_every: Annotated[
+        int, typer.Option(help="Steps between two of the largest subnet.")
+    ] = _DEFAULTS.largest_every,
+    loss: Annotated[str, typer.Option(help=_names("loss"))] = _DEFAULTS.loss,
+    distillation: Annotated[
+        str, typer.Option(help=f"What subnets learn from besides the truth: {_names('distillation')}")
+    ] = _DEFAULTS.distillation,
+    alpha: Annotated[float, typer.Option(help="Share of the truth in self-kd.")] = _DEFAULTS.alpha,
+    optimizer: Annotated[str, typer.Option(help=_names("optimizer"))] = _DEFAULTS.optimizer,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = _DEFAULTS.learning_rate,
+    schedule: Annotated[
+        str, typer.Option(help="cosine, with a warm-up, or restarts, as published.")
+    ] = _DEFAULTS.schedule,
+    restart_epochs: Annotated[
+        int, typer.Option(help="With restarts: epochs of a cosine.")
+    ] = _DEFAULTS.restart_epochs,
+    accumulate: Annotated[int, typer.Option(help="Batches of one update.")] = _DEFAULTS.accumulate,
+    execution: Annotated[
+        str, typer.Option(help="sliced, or masked, which suits a GPU.")
+    ] = _DEFAULTS.execution,
+    precision: Annotated[
+        str, typer.Option(help="fp32, or bf16 where the processor has it.")
+    ] = _DEFAULTS.precision,
     held_out: Annotated[int, typer.Option(help="Training photos that only select.")] = _DEFAULTS.held_out,
     statistics_subnets: Annotated[
         int, typer.Option(help="Subnets whose batch-norm statistics are measured at the end.")
@@ -50,6 +90,12 @@ def train_command(
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = _DEFAULTS.seed,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = _DEFAULTS.threads,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = _DEFAULTS.device,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="Folder for TensorBoard, which must be installed.")
+    ] = None,
+    energy_country: Annotated[
+        str | None, typer.Option(help="Measure the energy with CodeCarbon, in a country such as THA.")
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Do not continue from a saved state.")] = False,
 ) -> None:
     """Train a supernet; run the same command again to continue after an interruption."""
@@ -57,20 +103,34 @@ def train_command(
     try:
         config = TrainConfig(
             data=tuple(data or _DEFAULTS.data),
+            data_weights=tuple(data_weight or ()),
             space=space,
             out=out,
             warm_start=warm_start,
+            start_from=start_from,
             epochs=epochs,
             full_resolution_epochs=full_resolution_epochs,
             frozen_epochs=frozen_epochs,
             batch_size=batch_size,
             random_subnets=random_subnets,
+            largest_every=largest_every,
+            loss=loss,
+            distillation=distillation,
+            alpha=alpha,
+            optimizer=optimizer,
             learning_rate=learning_rate,
+            schedule=schedule,
+            restart_epochs=restart_epochs,
+            accumulate=accumulate,
+            execution=execution,
+            precision=precision,
             held_out=held_out,
             statistics_subnets=statistics_subnets,
             seed=seed,
             threads=threads,
             device=device,
+            tensorboard=tensorboard,
+            energy_country=energy_country,
         )
         with Progress(
             TextColumn("{task.description}"),
@@ -114,6 +174,54 @@ def card_command(
         for label, scores in by_subnet.items():
             figures = "  ".join(f"{k} {v:.4f}" for k, v in scores.items() if isinstance(v, float))
             typer.echo(f"{set_name}  {label:9} {figures}")
+
+
+@app.command("import")
+def import_command(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of the public AlphaNet or SalNAS code.")],
+    out: Annotated[Path, typer.Option(help="Supernet to write, ….safetensors.")],
+    data: Annotated[str, typer.Option(help="Photos that batch-norm statistics are fitted on.")] = "osie",
+    subnets: Annotated[int, typer.Option(min=1, help="Subnets whose statistics are measured.")] = 96,
+) -> None:
+    """Turn a public checkpoint into a supernet; one of AlphaNet must then be trained with --start-from."""
+    with _errors() as console:
+        path, with_decoder = import_checkpoint(checkpoint, out, data, subnets=subnets)
+        if not with_decoder:
+            console.print(f"No decoder in it: train with --start-from {path}.", highlight=False)
+    typer.echo(str(path))
+
+
+@data_app.callback()
+def data_main() -> None:
+    """Look at data sets."""
+
+
+@data_app.command("check")
+def data_check_command(
+    data: Annotated[str, typer.Argument(metavar="DIR", help="Folder of a data set, or its name.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")] = False,
+    most: Annotated[int, typer.Option(min=1, help="Show so many problems.")] = 20,
+) -> None:
+    """Read every file of a data set; say what it holds and which files are wrong. Exit code 1 if any is."""
+    with _errors() as console, Progress(console=console, transient=True) as bar:
+        task = bar.add_task("reading", total=None)
+        report = check_dataset(
+            data, progress=lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    typer.echo(json.dumps(report.to_json(), indent=1) if as_json else "\n".join(report.lines(most)))
+    if not report.is_sound:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _errors() -> Iterator[Console]:
+    """Standard error; an error of ours becomes one message and the exit code 2."""
+    console = Console(stderr=True)
+    try:
+        yield console
+    except SalnasError as error:
+        console.print(f"[red]Error:[/red] {error}", highlight=False)
+        raise typer.Exit(2) from error
 
 
 if __name__ == "__main__":

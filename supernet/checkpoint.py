@@ -38,8 +38,21 @@ def save_supernet(
         "space_fingerprint": supernet.space.fingerprint,
         "provenance": json.dumps(provenance),
     }
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata)
+    write_tensors(Path(path), tensors, metadata)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file whole, or leave what was there. Raises CheckpointError where there is no room."""
+    try:
+        with atomic_path(path) as temporary:
+            save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, dict(metadata))
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{path} cannot be written: {error}.",
+            field="out",
+            value=str(path),
+            remedy="Make room on the disk or choose another place; what was saved before is whole.",
+        ) from error
 
 
 def load_supernet(path: Path | str) -> tuple[Supernet, dict[str, Any]]:

@@ -27,7 +27,8 @@ from supernet.data.density import eight_bits, fixation_counts
 from supernet.data.sample import Dataset, Sample
 from supernet.errors import DataError
 from supernet.images import normalise, resize_maps, resize_photo, smooth_maps
-from supernet.metrics import METRICS, Scores, mae, max_f_measure, mean_scores, score_batch
+from supernet.metric_names import METRICS
+from supernet.metrics import Scores, mae, max_f_measure, mean_scores, score_batch
 
 MAP_SIZE = (384, 384)
 #: Both resolutions of the SalNAS space.

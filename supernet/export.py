@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import io
 import json
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata as packages
@@ -27,6 +29,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from supernet.baselines.registry import ReferenceNet, complexity
 from supernet.cost import cost
 from supernet.data.synthetic import SyntheticDataset
 from supernet.errors import ExportError
@@ -130,6 +133,62 @@ def export_onnx(
     return ExportReport(Path(path), **facts, seconds=seconds, opset=OPSET, format="onnx", precision=precision)
 
 
+def export_reference(
+    net: ReferenceNet,
+    path: Path | str,
+    *,
+    name: str,
+    metadata: Mapping[str, str] | None = None,
+    tolerance: float | None = None,
+) -> ExportReport:
+    """Write a reference model as ONNX in single precision, with the input, output and check of `export_onnx`.
+
+    The graph comes from torch's own exporter. Raises ExportError as `export_onnx` does.
+    """
+    began = time.perf_counter()
+    toolkit = import_for_export("onnx")
+    photos = _check_photos(net, None)
+    module = _PhotoToMap(net).eval()
+    axes = {"image": {0: "batch"}, "saliency": {0: "batch"}}
+    stream = io.BytesIO()
+    with warnings.catch_warnings():
+        # The other exporter of torch is ten times slower and needs a package more.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module,
+            (torch.from_numpy(photos),),
+            stream,  # type: ignore[arg-type]
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=["image"],
+            output_names=["saliency"],
+            dynamic_axes=axes,
+        )
+    macs, parameters = complexity(net, net.resolution)
+    own = {
+        "model": name,
+        "resolution": json.dumps(net.resolution),
+        "macs": str(macs),
+        "parameters": str(parameters),
+        "format": "onnx",
+        "precision": "fp32",
+        "version": _version(),
+        **_interface(net.resolution, "uint8"),
+    }
+    model = toolkit.load_from_string(stream.getvalue())
+    toolkit.helper.set_model_props(model, {"licence": LICENCE, **(metadata or {}), **own})
+    content = model.SerializeToString(deterministic=True)
+    facts = _write_checked(
+        path,
+        lambda file: file.write_bytes(content),
+        lambda file: onnx_session(file).run(None, {"image": photos})[0],
+        expected=_torch_maps(net, photos),
+        tolerance=TOLERANCES["fp32"] if tolerance is None else tolerance,
+    )
+    seconds = time.perf_counter() - began
+    return ExportReport(Path(path), **facts, seconds=seconds, opset=OPSET, format="onnx", precision="fp32")
+
+
 def export_torch(
     net: SaliencyNet, path: Path | str, *, metadata: Mapping[str, str] | None = None
 ) -> ExportReport:
@@ -164,7 +223,7 @@ def export_torch(
 
 
 class _PhotoToMap(nn.Module):
-    def __init__(self, net: SaliencyNet) -> None:
+    def __init__(self, net: SaliencyNet | ReferenceNet) -> None:
         super().__init__()
         self.net = net
 
@@ -201,7 +260,7 @@ def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
         )
 
 
-def _check_photos(net: SaliencyNet, photos: Photos | None, *, needed: bool = False) -> Photos:
+def _check_photos(net: SaliencyNet | ReferenceNet, photos: Photos | None, *, needed: bool = False) -> Photos:
     """The photos given, or a drawn one and noise. Raises ExportError."""
     height, width = net.resolution
     if photos is not None:
@@ -240,28 +299,7 @@ def _properties(
         "format": file_format,
         "precision": precision,
         "version": _version(),
-        "input": json.dumps(
-            {
-                "name": "image",
-                "shape": ["batch", 3, *arch.resolution],
-                "type": input_type,
-                "colour": "RGB",
-                "range": [0, 255],
-                "resize": "bilinear, averaging where it shrinks; the proportions of the photo are not kept",
-                "normalisation": "inside the graph: image / 127.5 - 1",
-            }
-        ),
-        "output": json.dumps(
-            {
-                "name": "saliency",
-                "shape": ["batch", *arch.resolution],
-                "type": "float32",
-                "range": [0, 1],
-                "activation": "inside the graph: sigmoid",
-                "resize": "to the size of the photo, bilinear",
-                "smoothing": {"size": [384, 384], "kernel": 11, "sigma": 10.5, "border": "reflect"},
-            }
-        ),
+        **_interface(arch.resolution, input_type),
     }
     for key in own.keys() & metadata.keys():
         if own[key] != metadata[key]:
@@ -272,6 +310,34 @@ def _properties(
                 remedy="Leave it out: the export writes it.",
             )
     return {"licence": LICENCE, **metadata, **own}
+
+
+def _interface(resolution: tuple[int, int], input_type: str) -> dict[str, str]:
+    """How a file is fed, and what its output is."""
+    return {
+        "input": json.dumps(
+            {
+                "name": "image",
+                "shape": ["batch", 3, *resolution],
+                "type": input_type,
+                "colour": "RGB",
+                "range": [0, 255],
+                "resize": "bilinear, averaging where it shrinks; the proportions of the photo are not kept",
+                "normalisation": "inside the graph: image / 127.5 - 1",
+            }
+        ),
+        "output": json.dumps(
+            {
+                "name": "saliency",
+                "shape": ["batch", *resolution],
+                "type": "float32",
+                "range": [0, 1],
+                "activation": "inside the graph: sigmoid",
+                "resize": "to the size of the photo, bilinear",
+                "smoothing": {"size": [384, 384], "kernel": 11, "sigma": 10.5, "border": "reflect"},
+            }
+        ),
+    }
 
 
 def _version() -> str:
@@ -308,7 +374,7 @@ def _write_checked(
 
 
 @torch.no_grad()
-def _torch_maps(net: SaliencyNet, photos: Photos) -> Maps:
+def _torch_maps(net: SaliencyNet | ReferenceNet, photos: Photos) -> Maps:
     maps: Tensor = net(normalise(torch.from_numpy(photos)))
     return maps.numpy()
 

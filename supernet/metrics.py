@@ -220,9 +220,6 @@ class Scores:
         return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in values.items()}
 
 
-METRICS = ("cc", "kld", "nss", "sim", "auc")
-
-
 def score_batch(
     prediction: torch.Tensor, density: torch.Tensor, fixations: torch.Tensor
 ) -> dict[str, torch.Tensor]:

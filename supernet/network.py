@@ -150,7 +150,11 @@ class Supernet(nn.Module):
                 yield name, _halves(stored[name], largest[number], decoder_widths(net.arch)[number])
             else:
                 yield name, first_channels(stored[name], tensor.shape)
-        mean, log_variance = self._statistics_of(net.arch)
+        yield from self.norm_buffers(net, net.arch)
+
+    def norm_buffers(self, net: nn.Module, arch: Arch) -> Iterator[tuple[str, Tensor]]:
+        """The buffers of all batch norms of `net`, a module with the names of ours, as subnet `arch` has them."""
+        mean, log_variance = self.statistics_of(arch)
         for name, module in net.named_modules():
             if isinstance(module, nn.BatchNorm2d):
                 start = self.norm_spans[name][0]
@@ -159,10 +163,11 @@ class Supernet(nn.Module):
                 yield f"{name}.running_var", log_variance[span].exp()
                 yield f"{name}.num_batches_tracked", torch.zeros((), dtype=torch.long, device=mean.device)
 
-    def _statistics_of(self, arch: Arch) -> tuple[Tensor, Tensor]:
+    def statistics_of(self, arch: Arch) -> tuple[Tensor, Tensor]:
         """(channels,) means and log variances of all batch norms of the largest subnet's size."""
         z = torch.from_numpy(gene_features(self.space, self.space.encode(arch)[None])[0])
-        mean, log_variance = torch.einsum("f,sfc->sc", z.to(self.statistics), self.statistics)
+        with torch.autocast(z.device.type, enabled=False):
+            mean, log_variance = torch.einsum("f,sfc->sc", z.to(self.statistics), self.statistics)
         return mean, log_variance
 
 

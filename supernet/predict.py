@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from supernet.baselines.registry import ReferenceNet
 from supernet.images import resize_maps, smooth_maps, to_tensor
 from supernet.network import SaliencyNet
 
@@ -15,7 +16,9 @@ SMOOTHED_SIZE = (384, 384)
 
 
 @torch.inference_mode()
-def predict_map(net: SaliencyNet, image: Image.Image, *, smooth: bool = True) -> NDArray[np.float32]:
+def predict_map(
+    net: SaliencyNet | ReferenceNet, image: Image.Image, *, smooth: bool = True
+) -> NDArray[np.float32]:
     """(H, W) float32 in [0, 1], higher = more looked at, for an RGB photo of any size.
 
     `net` is in evaluation mode. With `smooth` as the published evaluation does it (`images.smooth_maps`).

@@ -1,9 +1,9 @@
 """Training of a supernet with the sandwich rule.
 
 Every step runs the largest subnet, the smallest one and some random ones on the same photos and sums their
-gradients (SalNAS paper, section 3). Part of the training split is held out: it selects and is reported during
-training; validation photos are not touched. The state is saved whole after each epoch, and a resumed run continues
-to the same result.
+gradients (SalNAS paper, section 3). What they learn from besides the truth is a choice of `supernet.teacher`. Part
+of the training split is held out: it selects and is reported during training; validation photos are not touched.
+The state is saved whole after each epoch, and a resumed run continues to the same result.
 
 Batches are (B, 3, H, W) at the largest resolution of the space and brought down to that of each subnet.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -22,36 +23,69 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from supernet.calibrate import fit_statistics
-from supernet.checkpoint import save_supernet
+from supernet.checkpoint import load_supernet, save_supernet, write_tensors
 from supernet.data.cache import TrainingCache, batches, build_cache, mix
 from supernet.data.registry import open_dataset
 from supernet.errors import CheckpointError, SettingsError
-from supernet.files import atomic_path, write_atomic
+from supernet.files import write_atomic
+from supernet.foreign import import_public
 from supernet.images import resize_maps, resize_photos
-from supernet.losses import cc_loss, kld_loss, nss_loss, saliency_loss
+from supernet.losses import LOSSES, cc_loss, kld_loss, nss_loss, saliency_loss
+from supernet.masked import masked_forward
+from supernet.monitor import Board, EnergyMeter
 from supernet.network import DROP_RATE, Supernet
+from supernet.processor import training_threads
+from supernet.settings_checks import require_at_least, require_choices, require_learning_rate
 from supernet.space import Arch, get_space
+from supernet.teacher import DISTILLATIONS, Teacher, as_target, make_teacher, teacher_photos
 from supernet.warmstart import load_source, warm_start
 
 WARM_UP_STEPS = 20
 CLIP = 1.0
 """Largest gradient of a single weight."""
 
+CHOICES: dict[str, tuple[str, ...]] = {
+    "optimizer": ("sgd", "adamw"),
+    "precision": ("fp32", "bf16"),
+    "loss": tuple(LOSSES),
+    "distillation": DISTILLATIONS,
+    "schedule": ("cosine", "restarts"),
+    "execution": ("sliced", "masked"),
+}
+"""Settings that are one of some names."""
+
+_OBSERVERS = ("tensorboard", "energy_country")
+"""Settings that a result does not depend on."""
+
 
 @dataclass(frozen=True)
 class TrainConfig:
     """How a supernet is trained; refuses nonsense when built (SettingsError).
 
-    data: names or folders of data sets, mixed in equal parts where there are several.
+    data: names or folders of data sets, mixed where there are several.
+    data_weights: the share of each set in an epoch, which need not sum to 1; equal where empty.
     out: the checkpoint, `….safetensors`; the state, a card and the history are written beside it.
     warm_start: path of MobileNetV2 weights, or None for random weights.
+    start_from: a supernet to train further, instead of a warm start.
     full_resolution_epochs: the last epochs, in which every subnet sees photos of its own resolution; before
         them all see the smallest one, which costs less than half.
     encoder_rate: learning rate of the encoder relative to the decoder, which starts from random weights.
+    loss: what is minimised, a combination of `losses.LOSSES`.
+    distillation: what subnets learn from, one of `teacher.DISTILLATIONS`.
+    alpha: the share of the truth in the targets of self-kd, from 0 (the teacher alone) to 1.
+    schedule: the learning rate in "cosine", one with a linear warm-up, or "restarts", cosines of `restart_epochs`
+        one after the other, set once an epoch, as published.
+    accumulate: batches whose gradients are averaged for one update.
+    tensorboard: folder for the scalars of TensorBoard, which needs the package tensorboard.
+    energy_country: ISO code of three letters; with it the energy is measured, which needs the package codecarbon.
+    largest_every: the largest subnet, which costs as much as all others of a step, takes part in every so many.
+    optimizer: "sgd" with momentum, as published, or "adamw".
+    execution: "sliced" computes a subnet at its own size; "masked" at the size of the largest (`supernet.masked`),
+        which meets few shapes and suits a GPU.
+    precision: "fp32", or "bf16" for the matrix products of forward and backward passes.
     frozen_epochs: the last epochs, in which batch norms use the statistics that are fitted before them and
         shipped: the weights learn to live with what a linear function of the genes cannot foresee.
     held_out: photos at the end of the training split that select instead of train.
@@ -59,15 +93,27 @@ class TrainConfig:
     """
 
     data: tuple[str, ...] = ("osie",)
+    data_weights: tuple[float, ...] = ()
     space: str = "salnas"
     out: Path = Path("results/supernets/salnas-osie.safetensors")
     warm_start: Path | None = None
+    start_from: Path | None = None
     epochs: int = 20
     full_resolution_epochs: int = 5
     frozen_epochs: int = 2
     batch_size: int = 16
     random_subnets: int = 2
+    largest_every: int = 1
+    loss: str = "cc+kld+nss"
+    distillation: str = "none"
+    alpha: float = 0.5
+    optimizer: str = "sgd"
     learning_rate: float = 0.05
+    schedule: str = "cosine"
+    restart_epochs: int = 10
+    accumulate: int = 1
+    execution: str = "sliced"
+    precision: str = "fp32"
     encoder_rate: float = 0.3
     weight_decay: float = 1e-5
     held_out: int = 80
@@ -76,6 +122,8 @@ class TrainConfig:
     seed: int = 0
     threads: int = field(default_factory=torch.get_num_threads)
     device: str = "cpu"
+    tensorboard: Path | None = None
+    energy_country: str | None = None
 
     def __post_init__(self) -> None:
         get_space(self.space)
@@ -91,27 +139,50 @@ class TrainConfig:
             "frozen_epochs": 0,
             "batch_size": 2,
             "random_subnets": 0,
+            "largest_every": 1,
+            "restart_epochs": 1,
+            "accumulate": 1,
             "held_out": 1,
             "statistics_subnets": 1,
             "statistics_photos": 2,
             "seed": 0,
             "threads": 1,
         }
-        for name, smallest in limits.items():
-            if getattr(self, name) < smallest:
-                raise SettingsError(
-                    f"{name} is {getattr(self, name)}.",
-                    field=name,
-                    value=getattr(self, name),
-                    remedy=f"It is at least {smallest}.",
-                )
-        if not 0 < self.learning_rate < 10:
+        require_at_least(self, limits)
+        if self.data_weights and len(self.data_weights) != len(self.data):
             raise SettingsError(
-                f"learning_rate is {self.learning_rate}.",
-                field="learning_rate",
-                value=self.learning_rate,
-                remedy="Choose a number above 0, such as 0.05.",
+                f"{len(self.data_weights)} weights are given for {len(self.data)} data sets.",
+                field="data_weights",
+                value=self.data_weights,
+                remedy="Give one weight for each set, or none.",
             )
+        if self.warm_start and self.start_from:
+            raise SettingsError(
+                "A run starts from a supernet or from a warm start, not from both.", field="start_from"
+            )
+        require_choices(self, CHOICES)
+        if not 0 <= self.alpha <= 1:
+            raise SettingsError(
+                f"alpha is {self.alpha}.",
+                field="alpha",
+                value=self.alpha,
+                remedy="It is a share from 0 to 1, such as 0.5.",
+            )
+        if self.distillation == "in-place" and self.largest_every > 1:
+            raise SettingsError(
+                "In-place distillation needs the largest subnet in every step.",
+                field="largest_every",
+                value=self.largest_every,
+                remedy="Leave --largest-every out.",
+            )
+        if self.energy_country is not None and not re.fullmatch("[A-Z]{3}", self.energy_country):
+            raise SettingsError(
+                f"energy_country is {self.energy_country!r}.",
+                field="energy_country",
+                value=self.energy_country,
+                remedy="Give an ISO code of three letters, such as THA.",
+            )
+        require_learning_rate(self.learning_rate)
 
 
 @dataclass(frozen=True)
@@ -119,7 +190,7 @@ class EpochReport:
     """What one epoch did: mean training loss, and held-out scores of the smallest and the largest subnet.
 
     Held-out scores use batch statistics before the frozen epochs and the smallest resolution before the
-    full-resolution epochs.
+    full-resolution epochs. `energy_kwh` is None where it was not measured.
     """
 
     epoch: int
@@ -130,6 +201,7 @@ class EpochReport:
     largest_cc: float
     smallest_loss: float
     largest_loss: float
+    energy_kwh: float | None = None
 
 
 Progress = Callable[[str, int, int], None]
@@ -144,6 +216,7 @@ class _Run:
     optimizer: torch.optim.Optimizer
     rng: np.random.Generator
     history: list[EpochReport]
+    teacher: Teacher
 
 
 def train(config: TrainConfig, *, progress: Progress = lambda *_: None, resume: bool = True) -> Path:
@@ -151,29 +224,28 @@ def train(config: TrainConfig, *, progress: Progress = lambda *_: None, resume: 
 
     Continues from the state beside `config.out` where there is one of the same configuration and `resume`.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(config.threads)
-    # Squeezing gates and faded channels make denormal numbers, which slow a CPU down several times.
-    torch.set_flush_denormal(True)
-    try:
+    with training_threads(config.threads):
         return _train(config, progress, resume)
-    finally:
-        # Both belong to the whole process, whose other work needs them as they were.
-        torch.set_flush_denormal(False)
-        torch.set_num_threads(threads)
 
 
 def _train(config: TrainConfig, progress: Progress, resume: bool) -> Path:
     started = time.time()
+    board, meter = Board(config.tensorboard), EnergyMeter(config.energy_country)
     training, held_out = load_training_data(config)
     run = _load_state(config) if resume and _state_path(config).exists() else _start(config, training)
     steps = len(training) // config.batch_size
     for epoch in range(len(run.history), config.epochs):
         if epoch == config.epochs - config.frozen_epochs:
             _fit_statistics(config, run, training, progress)
+        meter.start()
         report = _epoch(config, run, training, held_out, epoch, steps, progress)
+        report = replace(report, energy_kwh=meter.stop())
         run.history.append(report)
+        run.teacher.end_epoch(run.supernet, report.largest_loss)
         _save_state(config, run)
+        board.add({k: v for k, v in asdict(report).items() if k != "epoch" and v is not None}, epoch + 1)
+    board.close()
+    meter.close()
     if not config.frozen_epochs:
         _fit_statistics(config, run, training, progress)
     save_supernet(config.out, run.supernet, provenance(config, run.history, training, time.time() - started))
@@ -196,7 +268,8 @@ def load_training_data(config: TrainConfig) -> tuple[Any, TrainingCache]:
             remedy="Hold out fewer photos, or make batches smaller.",
         )
     caches[0] = slice_cache(first, 0, kept)
-    source = mix(caches, [1.0] * len(caches)) if len(caches) > 1 else caches[0]
+    weights = config.data_weights or [1.0] * len(caches)
+    source = mix(caches, weights) if len(caches) > 1 else caches[0]
     return source, slice_cache(first, kept, len(first))
 
 
@@ -217,7 +290,8 @@ def provenance(
 ) -> dict[str, Any]:
     """What a checkpoint says about itself."""
     settings = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
-    settings["warm_start"] = config.warm_start.name if config.warm_start else None
+    for name in ("warm_start", "start_from"):
+        settings[name] = getattr(config, name).name if getattr(config, name) else None
     settings["out"] = config.out.name
     return {
         "config": settings,
@@ -225,14 +299,22 @@ def provenance(
         "training_photos": len(training),
         "held_out": asdict(history[-1]) if history else None,
         "seconds": round(sum(report.seconds for report in history), 1),
+        "energy_kwh": energy_of(history),
         "finished": time.strftime("%Y-%m-%d", time.gmtime()),
         "torch": torch.__version__,
     }
 
 
+def energy_of(history: list[EpochReport]) -> float | None:
+    """Kilowatt-hours of all epochs, or None where one of them was not measured."""
+    taken = [report.energy_kwh for report in history if report.energy_kwh is not None]
+    return round(sum(taken), 6) if taken and len(taken) == len(history) else None
+
+
 def command_of(config: TrainConfig) -> str:
     """The command line that trains with `config`."""
     words = ["salnas train", *(f"--data {name}" for name in config.data)]
+    words += [f"--data-weight {weight:g}" for weight in config.data_weights]
     defaults = TrainConfig()
     for name in (
         "space",
@@ -241,18 +323,40 @@ def command_of(config: TrainConfig) -> str:
         "frozen_epochs",
         "batch_size",
         "random_subnets",
+        "largest_every",
+        "loss",
+        "distillation",
+        "alpha",
+        "optimizer",
+        "learning_rate",
+        "schedule",
+        "restart_epochs",
+        "accumulate",
+        "execution",
+        "precision",
         "statistics_subnets",
         "seed",
     ):
         if getattr(config, name) != getattr(defaults, name):
             words.append(f"--{name.replace('_', '-')} {getattr(config, name)}")
-    if config.warm_start:
-        words.append(f"--warm-start {config.warm_start.name}")
+    for option, path in (("--warm-start", config.warm_start), ("--start-from", config.start_from)):
+        if path:
+            words.append(f"{option} {path.name}")
     return " ".join(words)
 
 
 def _start(config: TrainConfig, training: Any) -> _Run:
     torch.manual_seed(config.seed)
+    if config.start_from:
+        supernet, _ = load_supernet(config.start_from)
+        if supernet.space.name != config.space:
+            raise SettingsError(
+                f"{config.start_from} holds the space {supernet.space.name}, not {config.space}.",
+                field="start_from",
+                value=str(config.start_from),
+                remedy=f"Pass --space {supernet.space.name}.",
+            )
+        return _assemble(config, supernet)
     supernet = Supernet(get_space(config.space))
     if config.warm_start:
         warm_start(supernet, load_source(config.warm_start), torch.cat(_plain_photos(training, 64, config)))
@@ -263,16 +367,28 @@ def _assemble(config: TrainConfig, supernet: Supernet) -> _Run:
     supernet = supernet.to(config.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     groups: dict[tuple[float, float], list[Tensor]] = {}
     for name, parameter in supernet.named_parameters():
-        factor = 1.0 if name.startswith("weights.decoder.") or not config.warm_start else config.encoder_rate
+        new = name.startswith("weights.decoder.") or not (config.warm_start or config.start_from)
+        factor = 1.0 if new else config.encoder_rate
         decay = config.weight_decay if parameter.dim() > 1 else 0.0
         groups.setdefault((factor, decay), []).append(parameter)
-    optimizer = torch.optim.SGD(
-        [{"params": p, "factor": factor, "weight_decay": decay} for (factor, decay), p in groups.items()],
-        lr=config.learning_rate,
-        momentum=0.9,
-        nesterov=True,
+    parameters = [
+        {"params": p, "factor": factor, "weight_decay": decay} for (factor, decay), p in groups.items()
+    ]
+    optimizer: torch.optim.Optimizer
+    if config.optimizer == "adamw":
+        optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate)
+    else:
+        optimizer = torch.optim.SGD(parameters, lr=config.learning_rate, momentum=0.9, nesterov=True)
+    teacher = make_teacher(
+        config.distillation,
+        supernet,
+        optimizer,
+        alpha=config.alpha,
+        epochs=config.epochs,
+        clip=CLIP,
+        loss=config.loss,
     )
-    return _Run(supernet, optimizer, np.random.default_rng(config.seed), [])
+    return _Run(supernet, optimizer, np.random.default_rng(config.seed), [], teacher)
 
 
 def _plain_photos(training: Any, count: int, config: TrainConfig) -> list[Tensor]:
@@ -287,15 +403,41 @@ def _plain_photos(training: Any, count: int, config: TrainConfig) -> list[Tensor
 
 
 def _fit_statistics(config: TrainConfig, run: _Run, training: Any, progress: Progress) -> None:
+    fit_shipped_statistics(
+        run.supernet,
+        _plain_photos(training, config.statistics_photos, config),
+        config.statistics_subnets,
+        config.seed,
+        progress,
+    )
+
+
+def fit_shipped_statistics(
+    supernet: Supernet, photos: list[Tensor], subnets: int, seed: int, progress: Progress = lambda *_: None
+) -> None:
     """Fit the statistics to random subnets, the smallest and the largest; a fourth at their own resolution."""
-    space = run.supernet.space
-    rows = space.sample(np.random.default_rng(config.seed), config.statistics_subnets)
+    space = supernet.space
+    rows = space.sample(np.random.default_rng(seed), subnets)
     rows[np.arange(len(rows)) % 4 > 0, 0] = 0
     rows = np.vstack([rows, 0 * space.sizes, space.sizes - 1])
-    photos = _plain_photos(training, config.statistics_photos, config)
-    fit_statistics(
-        run.supernet, photos, rows, progress=lambda done, total: progress("statistics", done, total)
-    )
+    fit_statistics(supernet, photos, rows, progress=lambda done, total: progress("statistics", done, total))
+
+
+def import_checkpoint(
+    path: Path, out: Path, data: str = "osie", *, subnets: int = 96, seed: int = 0
+) -> tuple[Path, bool]:
+    """A public AlphaNet or SalNAS checkpoint as a supernet of ours at `out`, and whether it has a decoder.
+
+    Its batch-norm statistics are fitted on training photos of `data`. Raises CheckpointError and DataError.
+    """
+    torch.manual_seed(seed)
+    supernet, with_decoder = import_public(path, get_space("salnas"))
+    config = TrainConfig(data=(data,), held_out=1, out=out)
+    training, _ = load_training_data(config)
+    fit_shipped_statistics(supernet, _plain_photos(training, config.statistics_photos, config), subnets, seed)
+    origin = "SalNAS" if with_decoder else "AlphaNet, its decoder random"
+    save_supernet(out, supernet, {"imported": path.name, "origin": origin, "statistics_from": data})
+    return out, with_decoder
 
 
 def _epoch(
@@ -316,38 +458,68 @@ def _epoch(
     stream = batches(training, config.batch_size, run.rng, drop_last=True, device=config.device)
     for step, (photos, maps, counts) in enumerate(stream):
         rate = learning_rate(config, epoch * steps + step, config.epochs * steps)
-        for group in run.optimizer.param_groups:
-            group["lr"] = rate * group["factor"]
-        run.optimizer.zero_grad()
-        for arch, drop_rate in _sandwich(run, config.random_subnets):
+        if step % config.accumulate == 0:
+            run.optimizer.zero_grad()
+            # The last group of an epoch may be smaller.
+            in_group = min(config.accumulate, steps - step)
+        seen = teacher_photos(photos, run.supernet, full_resolution=full)
+        run.teacher.learn(seen, maps, counts, rate)
+        target = run.teacher.target(seen, maps, epoch)
+        with_largest = (epoch * steps + step) % config.largest_every == 0
+        for arch, drop_rate in _sandwich(run, config.random_subnets, with_largest):
             size = arch.resolution if full else min(space.resolutions)
             x = resize_photos(photos, size).contiguous(memory_format=torch.channels_last)
-            loss = saliency_loss(run.supernet(x, arch, drop_rate=drop_rate), maps, counts).mean()
-            loss.backward()  # type: ignore[no-untyped-call]
-            losses.append(float(loss.detach()))
-        torch.nn.utils.clip_grad_value_(run.supernet.parameters(), CLIP)
-        run.optimizer.step()
+            with torch.autocast(x.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+                if config.execution == "masked":
+                    predicted = masked_forward(run.supernet, x, arch, drop_rate=drop_rate)
+                else:
+                    predicted = run.supernet(x, arch, drop_rate=drop_rate)
+            loss = saliency_loss(predicted, target, counts, config.loss).mean()
+            (loss / in_group).backward()  # type: ignore[no-untyped-call]
+            losses.append(loss.detach())
+            if config.distillation == "in-place" and arch == space.largest():
+                target = as_target(predicted, (maps.shape[1], maps.shape[2]))
+        if (step + 1) % config.accumulate == 0 or step + 1 == steps:
+            _update(run, rate)
         progress(f"epoch {epoch + 1} of {config.epochs}", epoch * steps + step + 1, config.epochs * steps)
     small, large = (
         held_out_scores(run.supernet, arch, held_out, full_resolution=full, frozen=frozen)
         for arch in (space.smallest(), space.largest())
     )
     return EpochReport(
-        epoch + 1, time.time() - started, rate, float(np.mean(losses)), small[0], large[0], small[1], large[1]
+        epoch + 1,
+        time.time() - started,
+        rate,
+        float(torch.stack(losses).double().mean()),
+        small[0],
+        large[0],
+        small[1],
+        large[1],
     )
 
 
-def _sandwich(run: _Run, random_subnets: int) -> Iterator[tuple[Arch, float]]:
+def _update(run: _Run, rate: float) -> None:
+    for group in run.optimizer.param_groups:
+        group["lr"] = rate * group["factor"]
+    torch.nn.utils.clip_grad_value_(run.supernet.parameters(), CLIP)
+    run.optimizer.step()
+
+
+def _sandwich(run: _Run, random_subnets: int, with_largest: bool) -> Iterator[tuple[Arch, float]]:
     """Largest (with dropout and drop-connect), random ones, smallest."""
     space = run.supernet.space
-    yield space.largest(), DROP_RATE
+    if with_largest:
+        yield space.largest(), DROP_RATE
     for row in space.sample(run.rng, random_subnets):
         yield space.decode(row), 0.0
     yield space.smallest(), 0.0
 
 
 def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
-    """Linear warm-up, then one cosine to zero."""
+    """At `step` of `steps`: linear warm-up, then one cosine to zero; or cosines that start again, by epochs."""
+    if config.schedule == "restarts":
+        epoch = step * config.epochs // steps % config.restart_epochs
+        return config.learning_rate * 0.5 * float(1 + np.cos(np.pi * epoch / config.restart_epochs))
     cosine = 0.5 * (1 + np.cos(np.pi * step / steps))
     return config.learning_rate * min(1.0, (step + 1) / WARM_UP_STEPS) * float(cosine)
 
@@ -379,19 +551,28 @@ def _save_state(config: TrainConfig, run: _Run) -> None:
     tensors = {f"supernet.{k}": v for k, v in run.supernet.state_dict().items()}
     for index, moments in run.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": v for k, v in moments.items()}
+    tensors |= {f"teacher.{k}": v for k, v in run.teacher.tensors().items()}
     tensors["torch_rng"] = torch.get_rng_state()
+    if config.device.startswith("cuda"):
+        tensors["cuda_rng"] = torch.cuda.get_rng_state(config.device)
     metadata = {
-        "config": repr(config),
+        "config": _identity(config),
         "rng": json.dumps(run.rng.bit_generator.state),
         "history": json.dumps([asdict(report) for report in run.history]),
     }
-    with atomic_path(_state_path(config)) as temporary:
-        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata)
+    # Copies, because a teacher that took over the student's weights may share memory with them.
+    write_tensors(_state_path(config), {k: v.detach().cpu().clone() for k, v in tensors.items()}, metadata)
     table = io.StringIO()
     writer = csv.DictWriter(table, fieldnames=list(asdict(run.history[0])))
     writer.writeheader()
     writer.writerows(asdict(report) for report in run.history)
     write_atomic(Path(config.out).with_suffix(".history.csv"), table.getvalue())
+
+
+def _identity(config: TrainConfig) -> str:
+    """Everything that a result depends on, as JSON."""
+    settings = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
+    return json.dumps({k: v for k, v in settings.items() if k not in _OBSERVERS}, sort_keys=True)
 
 
 def _load_state(config: TrainConfig) -> _Run:
@@ -407,7 +588,7 @@ def _load_state(config: TrainConfig) -> _Run:
             value=str(path),
             remedy="Delete it to start again.",
         ) from error
-    if metadata.get("config") != repr(config):
+    if metadata.get("config") != _identity(config):
         raise CheckpointError(
             f"The training state {path} belongs to another configuration.",
             field="out",
@@ -419,8 +600,13 @@ def _load_state(config: TrainConfig) -> _Run:
     supernet.load_state_dict(weights)
     run = _assemble(config, supernet)
     _restore_moments(run.optimizer, tensors)
+    run.teacher.restore(
+        {k.removeprefix("teacher."): v for k, v in tensors.items() if k.startswith("teacher.")}
+    )
     run.rng.bit_generator.state = json.loads(metadata["rng"])
     torch.set_rng_state(tensors["torch_rng"])
+    if "cuda_rng" in tensors:
+        torch.cuda.set_rng_state(tensors["cuda_rng"], config.device)
     run.history.extend(EpochReport(**report) for report in json.loads(metadata["history"]))
     return run
 

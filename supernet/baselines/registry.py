@@ -215,10 +215,32 @@ def complexity(net: nn.Module, resolution: tuple[int, int]) -> tuple[int, int]:
     return counter.get_total_flops() // 2, sum(p.numel() for p in net.parameters())
 
 
+def model_names() -> tuple[str, ...]:
+    """The names of all reference models."""
+    return tuple(_RECIPES)
+
+
 @lru_cache(maxsize=1)
 def reference_models() -> tuple[ReferenceModel, ...]:
     """All reference models, with macs and parameters counted on the networks."""
-    return tuple(_describe(name, recipe) for name, recipe in _RECIPES.items())
+    return tuple(find_model(name) for name in _RECIPES)
+
+
+@lru_cache
+def find_model(name: str) -> ReferenceModel:
+    """The reference model of that name; counting one takes up to a second, once. Raises InvalidArch."""
+    if name not in _RECIPES:
+        raise _unknown(name)
+    return _describe(name, _RECIPES[name])
+
+
+def _unknown(name: str) -> InvalidArch:
+    return InvalidArch(
+        f"There is no reference model {name!r}.",
+        field="model",
+        value=name,
+        remedy=f"Choose one of {', '.join(_RECIPES)}.",
+    )
 
 
 def _describe(name: str, recipe: _Recipe) -> ReferenceModel:
@@ -248,12 +270,7 @@ def build(name: str, weights_dir: Path | str | None = None, *, seed: int = 0) ->
     weights.
     """
     if name not in _RECIPES:
-        raise InvalidArch(
-            f"There is no reference model {name!r}.",
-            field="model",
-            value=name,
-            remedy=f"Choose one of {', '.join(_RECIPES)}.",
-        )
+        raise _unknown(name)
     recipe = _RECIPES[name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

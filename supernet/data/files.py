@@ -7,7 +7,7 @@ what they return is one of the three classes here.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,11 +122,68 @@ class FixationDataset:
         density = density_map(np.minimum(counts, 1) if self.binary else counts, default_sigma(size))
         return Sample(self.photos[index].name, image, density, points)
 
+    def points_of(self, index: int) -> npt.NDArray[np.float32]:
+        """(n, 2) as they were recorded, those beside the photo too."""
+        return self.fixations[index]
+
     def fingerprint(self) -> str:
         parts: list[bytes | Path] = [f"fixations {self.name} {self.binary}".encode()]
         for photo, points in zip(self.photos, self.fixations, strict=True):
             parts += [photo.name.encode(), photo, np.ascontiguousarray(points).tobytes()]
         return _digest(parts)
+
+
+@dataclass(frozen=True, eq=False)
+class RecordedDataset:
+    """Photos with points that are read when asked for, and with ready maps where `maps` names them.
+
+    `sources` are the files that `read_points` reads, one for each photo or one for all; it gets the position
+    of a photo and returns (n, 2), x and y in pixels. A map must have the shape of its photo, not its size.
+    """
+
+    name: str
+    split: str
+    photos: tuple[Path, ...]
+    sources: tuple[Path, ...]
+    read_points: Callable[[int], npt.NDArray[np.float32]]
+    maps: tuple[Path, ...] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """File names; with their folders where names come up again, as in the categories of CAT2000."""
+        names = tuple(path.name for path in self.photos)
+        if len(set(names)) == len(names):
+            return names
+        return tuple(f"{path.parent.name}/{path.name}" for path in self.photos)
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def __getitem__(self, index: int, /) -> Sample:
+        image = read_photo(self.photos[index])
+        size = (image.shape[0], image.shape[1])
+        points = inside(self.points_of(index), size)
+        if self.maps is not None:
+            return Sample(self.names[index], image, read_map(self.maps[index], size, any_scale=True), points)
+        if len(points) == 0:
+            raise DataError(
+                f"No fixation lies on {self.photos[index]}.",
+                field="fixations",
+                value=self.photos[index].name,
+                remedy="Coordinates are pixels of the stored photo; check them, or leave the photo out.",
+            )
+        density = density_map(fixation_counts(points, size), default_sigma(size))
+        return Sample(self.names[index], image, density, points)
+
+    def points_of(self, index: int) -> npt.NDArray[np.float32]:
+        """(n, 2) as they were recorded, those beside the photo too."""
+        return np.asarray(self.read_points(index), dtype=np.float32).reshape(-1, 2)
+
+    def fingerprint(self) -> str:
+        parts: list[bytes | Path] = [f"recorded {self.name} {self.split}".encode()]
+        for name, photo in zip(self.names, self.photos, strict=True):
+            parts += [name.encode(), photo]
+        return _digest([*parts, *dict.fromkeys(self.sources), *(self.maps or ())])
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,26 +205,32 @@ class MapDataset:
 
     def __getitem__(self, index: int, /) -> Sample:
         image = read_photo(self.photos[index])
-        grey = read_grey(self.maps[index])
-        _check_map(self.maps[index], grey.shape, image.shape[:2], self.any_scale)
-        if grey.max() <= 0:
-            raise DataError(
-                f"The map {self.maps[index]} is black.",
-                field="map",
-                value=self.maps[index].name,
-                remedy="A saliency map needs at least one pixel above 0; leave the photo out.",
-            )
-        height, width = image.shape[:2]
-        if grey.shape != (height, width):
-            resized = Image.fromarray(grey).resize((width, height), Image.Resampling.BILINEAR)
-            grey = np.array(resized, dtype=np.float32)
-        return Sample(self.photos[index].name, image, grey / grey.max())
+        size = (image.shape[0], image.shape[1])
+        return Sample(self.photos[index].name, image, read_map(self.maps[index], size, self.any_scale))
 
     def fingerprint(self) -> str:
         parts: list[bytes | Path] = [f"maps {self.name}".encode()]
         for photo, path in zip(self.photos, self.maps, strict=True):
             parts += [photo.name.encode(), photo, path]
         return _digest(parts)
+
+
+def read_map(path: Path, size: tuple[int, int], any_scale: bool) -> npt.NDArray[np.float32]:
+    """(H, W) float32 with maximum 1 for a photo of `size`. Raises DataError that names the file."""
+    grey = read_grey(path)
+    _check_map(path, grey.shape, size, any_scale)
+    if grey.max() <= 0:
+        raise DataError(
+            f"The map {path} is black.",
+            field="map",
+            value=path.name,
+            remedy="A saliency map needs at least one pixel above 0; leave the photo out.",
+        )
+    if grey.shape != size:
+        resized = Image.fromarray(grey).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        grey = np.array(resized, dtype=np.float32)
+    density: npt.NDArray[np.float32] = grey / grey.max()
+    return density
 
 
 def _check_map(path: Path, found: tuple[int, ...], photo: tuple[int, ...], any_scale: bool) -> None:
@@ -210,15 +273,35 @@ class MaskDataset:
         return _digest(parts)
 
 
-def partners(photos: Sequence[Path], folder: Path, what: str) -> tuple[Path, ...]:
-    """For each photo the file of the same stem in `folder`. Raises DataError naming the first missing."""
-    found = {path.stem: path for path in list_photos(folder)}
-    for photo in photos:
-        if photo.stem not in found:
-            raise DataError(
-                f"{folder} holds no {what} for {photo.name}.",
-                field=what,
-                value=photo.name,
-                remedy=f"Add {folder / (photo.stem + '.png')}, or remove the photo.",
-            )
-    return tuple(found[photo.stem] for photo in photos)
+def partners(
+    photos: Sequence[Path],
+    folder: Path,
+    what: str,
+    *,
+    suffixes: Iterable[str] = PHOTO_SUFFIXES,
+    ending: str = "",
+) -> tuple[Path, ...]:
+    """For each photo the file of the same stem, and `ending` after it, in `folder`.
+
+    Raises DataError naming the first three that are missing.
+    """
+    wanted = frozenset(suffixes)
+    listed = sorted(folder.iterdir()) if folder.is_dir() else []
+    found = {path.stem: path for path in listed if path.suffix.lower() in wanted}
+    missing = [photo.name for photo in photos if photo.stem + ending not in found]
+    if missing:
+        others = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        suffix = ".png" if ".png" in wanted else min(wanted)
+        raise DataError(
+            f"{folder} holds no {what} for {', '.join(missing[:3])}{others}.",
+            field=what,
+            value=missing[0],
+            remedy=f"Add {folder / (Path(missing[0]).stem + ending + suffix)}, or remove the photo.",
+        )
+    return tuple(found[photo.stem + ending] for photo in photos)
+
+
+def points_of_image(path: Path, threshold: float = 128) -> npt.NDArray[np.float32]:
+    """(n, 2): the bright pixels of an image of fixations, x and y. Raises DataError that names the file."""
+    y, x = np.nonzero(read_grey(path) >= threshold)
+    return np.column_stack([x, y]).astype(np.float32)

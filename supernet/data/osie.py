@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.io import loadmat
 
 from supernet.data.files import FixationDataset
+from supernet.data.matfile import read_mat
 from supernet.data.sample import split_indices
 from supernet.errors import DataError
 
@@ -48,15 +48,7 @@ def read_osie(root: Path, split: str, name: str = "osie") -> FixationDataset:
 
 def _read_mat(path: Path) -> dict[str, npt.NDArray[np.float32]]:
     """File name to fixations (n, 2), all viewers one after the other."""
-    try:
-        content = loadmat(str(path), simplify_cells=True)
-    except Exception as error:  # SciPy's reader has no error of its own for damaged files.
-        raise DataError(
-            f"{path} is not a MATLAB file that can be read: {error}.",
-            field="file",
-            value=str(path),
-            remedy="Download the data set again; files of MATLAB 7.3 must be saved as version 7.",
-        ) from error
+    content = read_mat(path)
     entries = _as_list(_get(content, "fixations", path))
     return {_file_name(entry, path): _points(entry, path) for entry in entries}
 
@@ -84,12 +76,12 @@ def _points(entry: Any, path: Path) -> npt.NDArray[np.float32]:
 def _coordinates(subject: Any, key: str, path: Path) -> npt.NDArray[np.float32]:
     """(n,) pixels."""
     try:
-        values = np.atleast_1d(np.asarray(_get(subject, key, path), dtype=np.float32))
+        values = np.asarray(_get(subject, key, path), dtype=np.float32)
     except (ValueError, TypeError) as error:
         raise _not_numbers(key, path) from error
-    if values.ndim != 1 or not np.isfinite(values).all():
+    if (values.size and max(values.shape, default=1) != values.size) or not np.isfinite(values).all():
         raise _not_numbers(key, path)
-    return values
+    return values.ravel()
 
 
 def _not_numbers(key: str, path: Path) -> DataError:
@@ -102,8 +94,8 @@ def _not_numbers(key: str, path: Path) -> DataError:
 
 
 def _as_list(value: Any) -> list[Any]:
-    # MATLAB stores a cell array of one element as that element.
-    return list(value) if isinstance(value, list | np.ndarray) else [value]
+    # A structure of one element stands for itself.
+    return value if isinstance(value, list) else [value]
 
 
 def _get(entry: Any, key: str, path: Path) -> Any:

@@ -6,11 +6,17 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from supernet.data.cat2000 import is_cat2000, read_cat2000
 from supernet.data.dut_omron import is_dut_omron, read_dut_omron
+from supernet.data.dut_omron_points import is_dut_omron_points, read_dut_omron_points
+from supernet.data.fiwi import is_fiwi, read_fiwi
 from supernet.data.fixation_csv import find_table, read_fixation_csv
 from supernet.data.folder import is_folder, read_folder
 from supernet.data.masks import is_masks, read_masks
+from supernet.data.mit1003 import is_mit1003, read_mit1003
 from supernet.data.osie import is_osie, read_osie
+from supernet.data.pascal_s import is_pascal_s, read_pascal_s
+from supernet.data.salicon import is_salicon, read_salicon
 from supernet.data.sample import Dataset, check_split
 from supernet.data.synthetic import synthetic
 from supernet.errors import DataError
@@ -19,21 +25,32 @@ DATA_VARIABLE = "SALNAS_DATA"
 
 Reader = Callable[[Path, str, str], Dataset]
 
-#: Each layout with the test that recognises it, the most specific first.
-LAYOUTS: tuple[tuple[Callable[[Path], bool], Reader], ...] = (
-    (is_osie, read_osie),
-    (is_dut_omron, read_dut_omron),
-    (is_masks, read_masks),
-    (is_folder, read_folder),
-    (lambda root: find_table(root) is not None, read_fixation_csv),
+#: Each layout by name, with the test that recognises it, the most specific first.
+LAYOUTS: tuple[tuple[str, Callable[[Path], bool], Reader], ...] = (
+    ("OSIE", is_osie, read_osie),
+    ("MIT1003", is_mit1003, read_mit1003),
+    ("PASCAL-S", is_pascal_s, read_pascal_s),
+    ("DUT-OMRON", is_dut_omron_points, read_dut_omron_points),
+    ("SALICON", is_salicon, read_salicon),
+    ("DUT-OMRON as maps", is_dut_omron, read_dut_omron),
+    ("CAT2000", is_cat2000, read_cat2000),
+    ("photos with object masks", is_masks, read_masks),
+    ("FIWI", is_fiwi, read_fiwi),
+    ("photos with maps", is_folder, read_folder),
+    ("photos with a table of fixations", lambda root: find_table(root) is not None, read_fixation_csv),
 )
 
+#: The sets that have a name, with the reader that says what is missing where no layout is recognised.
 NAMED: dict[str, Reader] = {
     "osie": read_osie,
     "mit1003": read_fixation_csv,
     "crowd": read_fixation_csv,
     "dut_omron": read_dut_omron,
     "ecssd": read_masks,
+    "salicon": read_salicon,
+    "cat2000": read_cat2000,
+    "pascal_s": read_pascal_s,
+    "fiwi": read_fiwi,
 }
 
 
@@ -62,7 +79,9 @@ def open_dataset(name_or_dir: str | Path, root: Path | None = None, split: str =
     if text == "synthetic":
         return synthetic(split=split)
     if isinstance(name_or_dir, str) and text in NAMED:
-        return NAMED[text](_named_folder(text, root), split, text)
+        folder = _named_folder(text, root)
+        layout = find_layout(folder)
+        return (layout[1] if layout else NAMED[text])(folder, split, text)
     folder = Path(name_or_dir).expanduser()
     if not folder.is_dir():
         raise DataError(
@@ -71,15 +90,20 @@ def open_dataset(name_or_dir: str | Path, root: Path | None = None, split: str =
             value=text,
             remedy=f"Use one of {', '.join(list_datasets())}, or the path of a folder.",
         )
-    for recognises, read in LAYOUTS:
-        if recognises(folder):
-            return read(folder, split, folder.resolve().name)
+    layout = find_layout(folder)
+    if layout:
+        return layout[1](folder, split, folder.resolve().name)
     raise DataError(
         f"The layout of {folder} is not known.",
         field="data",
         value=text,
         remedy="It needs stimuli/ beside maps/, masks/, fixations.csv or fixations.mat.",
     )
+
+
+def find_layout(folder: Path) -> tuple[str, Reader] | None:
+    """What the layout of a folder is called, and its reader; None where it is not known."""
+    return next(((name, read) for name, recognises, read in LAYOUTS if recognises(folder)), None)
 
 
 def _named_folder(name: str, root: Path | None) -> Path:

@@ -27,7 +27,8 @@ from supernet.evaluate import (
     score_net,
 )
 from supernet.images import smooth_maps
-from supernet.metrics import METRICS, auc_judd, cc
+from supernet.metric_names import METRICS
+from supernet.metrics import auc_judd, cc
 
 SMALL = (48, 64)
 

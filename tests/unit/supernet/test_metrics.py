@@ -225,6 +225,19 @@ def test_flat_maps_have_the_promised_scores() -> None:
     assert metrics.sim(zero, flat).item() == pytest.approx(1.0)
 
 
+def test_one_fixation_is_enough() -> None:
+    prediction = torch.arange(20.0).reshape(1, 4, 5)
+    fixations = torch.zeros(1, 4, 5)
+    fixations[0, 2, 3] = 1  # the value 13 of 0 to 19
+    expected = (13 - 9.5) / float(prediction.std(correction=0))
+    assert metrics.nss(prediction, fixations).item() == pytest.approx(expected)
+    assert metrics.auc_judd(prediction, fixations).item() == pytest.approx((13 + 6 / 2) / 19)
+    assert metrics.shuffled_auc(prediction, fixations, 1 - fixations).item() == pytest.approx(13 / 19)
+    uniform = torch.ones(1, 4, 5)
+    gain = metrics.information_gain(prediction, fixations, uniform).item()
+    assert gain == pytest.approx(np.log2(13 / 190 * 20))
+
+
 def test_images_without_fixations_are_nan_and_leave_the_others_alone() -> None:
     prediction, counts = torch.rand(2, 5, 6), torch.zeros(2, 5, 6)
     counts[1, 2, 3] = 1
