@@ -17,7 +17,7 @@ from predictors.estimate import Estimate, FloatArray, additive_estimate, conform
 from predictors.gaussian import GaussianModel, fit_gaussian
 from predictors.ranking import FOLDS, Quality, out_of_fold, quality
 from predictors.store import array, load_model, save_model
-from supernet.metrics import METRICS
+from supernet.metric_names import METRICS
 from supernet.space import Rows, Space
 
 KIND = "accuracy"

@@ -41,12 +41,14 @@ Line: TypeAlias = tuple[int, str, float]
 
 @dataclass(frozen=True, eq=False)
 class Measurements:
-    """Of n different subnets: ids, genotypes (n, d), latency in milliseconds (n,), and what was left out."""
+    """Of n different subnets: ids, genotypes (n, d), latency in milliseconds (n,), what was left out, and the
+    runtime that the file names."""
 
     ids: tuple[str, ...]
     rows: Rows
     latency_ms: FloatArray
     notes: tuple[str, ...] = ()
+    runtime: str = ""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -74,7 +76,7 @@ def read_measurements(source: Path | str | bytes, space: Space, *, unit: str | N
     latency_ms = np.array([values[identity] for identity in ids])
     if unit is None:
         _doubt(space, rows, latency_ms, found_unit)
-    return Measurements(ids, rows, latency_ms, (*notes, *repeat_notes))
+    return Measurements(ids, rows, latency_ms, (*notes, *repeat_notes), _runtime(table))
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,22 @@ def _latency_column(heading: Sequence[str], unit: str | None) -> tuple[int, str]
         )
     ((index, match),) = named.items()
     return index, unit or match[1].lower().replace("µ", "u")
+
+
+def _runtime(table: _Cells) -> str:
+    """The one runtime in the column of that name, if there is one. Two of them are two devices."""
+    if "runtime" not in table.heading:
+        return ""
+    column = table.heading.index("runtime")
+    named = {cells[column]: number for number, cells in table.lines if column < len(cells) and cells[column]}
+    if len(named) > 1:
+        raise DeviceError(
+            f"The lines were measured with {len(named)} runtimes: {', '.join(sorted(named))}.",
+            field="runtime",
+            value=sorted(named),
+            remedy="Measure all with one version; a new version is another device. Or remove the column.",
+        )
+    return next(iter(named), "")
 
 
 def _lines(table: _Cells, id_column: int, latency: int, factor: float) -> tuple[list[Line], list[str]]:

@@ -130,7 +130,10 @@ def make_device(
         )
     keep, notes = _plausible(space, measured, known)
     rows, latency_ms = measured.rows[keep], measured.latency_ms[keep]
-    runtime, description = registration.runtime[:200], registration.description[:2000]
+    runtime, description = (
+        (registration.runtime or measured.runtime)[:200],
+        registration.description[:2000],
+    )
     details = {"notes": [*measured.notes, *notes]}
     about = {"runtime": runtime, "threads": registration.threads, "description": description, **details}
     provenance = {"device": about, "subnets": len(rows)}

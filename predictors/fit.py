@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +23,10 @@ from predictors.accuracy import AccuracyPredictors, fit_accuracy
 from predictors.collect import LastPhotos, collect_accuracy, collect_latency
 from predictors.collect import Progress as Callback
 from predictors.devices import predictor_path, table_path
+from predictors.executors import Executor
 from predictors.latency import LatencyPredictor, fit_latency
 from predictors.pack import pack_rows
-from predictors.ranking import Quality
+from predictors.ranking import FOLDS, Quality
 from predictors.sampling import covering_rows
 from predictors.tables import read_table, rows_of_ids
 from predictors.timing import TimingPlan
@@ -33,12 +34,14 @@ from supernet.checkpoint import file_fingerprint, load_supernet
 from supernet.data.registry import open_dataset
 from supernet.errors import DataError, SalnasError
 from supernet.evaluate import build_evaluation_set
-from supernet.files import write_atomic
-from supernet.metrics import METRICS
+from supernet.metric_names import METRICS
 from supernet.network import Supernet
 from supernet.space import Rows, Space
 
 ROOT = Path(__file__).resolve().parents[1]
+FEWEST_TIMED = FOLDS
+"""Timed subnets from which on a table gives a predictor of its own; a user's device needs fewer, see `transfer`."""
+
 ACCURACY_TABLE = "accuracy.parquet"
 ACCURACY_PREDICTOR = "accuracy.safetensors"
 
@@ -100,12 +103,19 @@ def accuracy(
         Path | None,
         typer.Option(help="CSV with a column id: evaluate subnets spread over it, not drawn ones."),
     ] = None,
+    part: Annotated[
+        str, typer.Option(help="K/N: every N-th subnet only; N processes with K from 1 to N share the work.")
+    ] = "1/1",
+    runtime: Annotated[str, typer.Option(help="onnxruntime (fast) or torch.")] = "onnxruntime",
 ) -> None:
     """Evaluate subnets on photos that were held out of training.
 
     A search finds what a predictor overrates. Evaluating its front and fitting again takes that back.
     """
-    measure_accuracy(_job(supernet, results, seed), subnets=subnets, photos=photos, data=data, front=front)
+    job = _job(supernet, results, seed)
+    measure_accuracy(
+        job, subnets=subnets, photos=photos, data=data, front=front, part=part, runtime_name=runtime
+    )
 
 
 @app.command()
@@ -143,8 +153,22 @@ def report(
     console.print(f"Wrote {write_report(job, out or job.results / 'benchmarks')}")
 
 
-def measure_accuracy(job: Job, *, subnets: int, photos: int, data: str, front: Path | None = None) -> None:
-    """Add evaluated subnets to the accuracy table: drawn ones, or some that are spread over a front."""
+def measure_accuracy(
+    job: Job,
+    *,
+    subnets: int,
+    photos: int,
+    data: str,
+    front: Path | None = None,
+    part: str = "1/1",
+    runtime_name: str = "onnxruntime",
+    executor: Executor | None = None,
+) -> None:
+    """Add evaluated subnets to the accuracy table: drawn ones, or some that are spread over a front.
+
+    `part` "K/N" takes every N-th of them, from the K-th on. Workers of an `executor` share the work.
+    """
+    first, step_of_part = parse_part(part)
     supernet = job.load()
     chosen = LastPhotos(open_dataset(data, split="train"), photos)
     evaluation = build_evaluation_set(chosen, resolutions=supernet.space.resolutions)
@@ -158,8 +182,28 @@ def measure_accuracy(job: Job, *, subnets: int, photos: int, data: str, front: P
     else:
         rows = covering_rows(supernet.space, np.random.default_rng(job.seed), subnets)
     with _progress("Evaluating subnets") as step:
-        path = job.folder / ACCURACY_TABLE
-        collect_accuracy(supernet, rows, evaluation, path, identity, command=_command(), progress=step)
+        collect_accuracy(
+            supernet,
+            rows[first::step_of_part],
+            evaluation,
+            job.folder / ACCURACY_TABLE,
+            identity,
+            command=_command(),
+            runtime=runtime_name,
+            progress=step,
+            executor=executor,
+        )
+
+
+def parse_part(text: str) -> tuple[int, int]:
+    """ "K/N" → K - 1 and N; DataError where it is none."""
+    try:
+        number, of = (int(word) for word in text.split("/"))
+        if 1 <= number <= of:
+            return number - 1, of
+    except ValueError:
+        pass
+    raise DataError(f"{text!r} is no part.", field="part", value=text, remedy="Say 1/2 for the first of two.")
 
 
 def spread(rows: Rows, count: int) -> Rows:
@@ -182,9 +226,15 @@ def _ids_of(path: Path) -> list[str]:
 
 
 def measure_latency(
-    job: Job, *, subnets: int, threads: list[int], rounds: int, runtime_name: str = "onnxruntime"
+    job: Job,
+    *,
+    subnets: int,
+    threads: list[int],
+    rounds: int,
+    runtime_name: str = "onnxruntime",
+    executor: Executor | None = None,
 ) -> None:
-    """Add timed subnets to the latency table of each device."""
+    """Add timed subnets to the latency table of each device; on an `executor`, where that device is."""
     from predictors.runtimes import describe_machine, runtime
 
     supernet = job.load()
@@ -205,6 +255,8 @@ def measure_latency(
                 plan=plan,
                 command=_command(),
                 progress=step,
+                executor=executor,
+                device=device,
             )
 
 
@@ -227,24 +279,29 @@ def fit_all(job: Job) -> None:
     console.print(quality_table(shown))
 
 
-def write_report(job: Job, out: Path) -> Path:
-    """Write predictors.md and its plots for all tables of the supernet."""
-    from predictors.report import accuracy_report, latency_report, transfer_report
+def write_report(job: Job, out: Path, say: Callable[[str], None] = lambda _: None) -> Path:
+    """Write predictors.md, its figures as JSON, and its plots, for all tables of the supernet."""
+    from predictors.report import Page, accuracy_report, latency_report, sampling_report, transfer_report
 
     space, rng = job.load().space, np.random.default_rng(job.seed)
-    sections = [f"# Predictors of {job.supernet.stem}\n\n`{_command()}`\n"]
+    page = Page(out)
+    page.say(f"# Predictors of {job.supernet.stem}", f"`{_command()}`")
+    sampling_report(page, space, rng)
     if (job.folder / ACCURACY_TABLE).is_file():
-        sections += accuracy_report(read_table(job.folder / ACCURACY_TABLE), space, out, rng)
+        say("Judging the accuracy predictors")
+        accuracy_report(page, read_table(job.folder / ACCURACY_TABLE), space, rng)
     tables = {path.stem.removeprefix("latency-"): read_table(path) for path in _latency_tables(job)}
     if tables:
-        sections += latency_report(tables, space, out, rng) + transfer_report(tables, space, rng)
-    path = out / "predictors.md"
-    write_atomic(path, "\n".join(sections))
-    return path
+        say("Judging the latency predictors")
+        latency_report(page, tables, space, rng)
+        transfer_report(page, tables, space, rng)
+    return page.save("predictors")
 
 
 def _latency_tables(job: Job) -> list[Path]:
-    return sorted(job.folder.glob("latency-*.parquet"))
+    """The tables of devices that hold enough subnets to be judged; the others are still growing."""
+    paths = sorted(job.folder.glob("latency-*.parquet"))
+    return [path for path in paths if len(read_table(path)) >= FEWEST_TIMED]
 
 
 def fit_accuracy_table(path: Path, space: Space, seed: int) -> AccuracyPredictors:
@@ -300,7 +357,8 @@ def _job(supernet: Path | None, results: Path, seed: int) -> Job:
 def _command() -> str:
     """What was typed, with files by their names: a table says how it was made, not on whose disk."""
     words = [Path(word).name if word.startswith(("/", "~")) else word for word in sys.argv[1:]]
-    return shlex.join(["python", "-m", "predictors.collect", *words])
+    program = ["salnas"] if Path(sys.argv[0]).name == "salnas" else ["python", "-m", "predictors.collect"]
+    return shlex.join([*program, *words])
 
 
 @contextmanager

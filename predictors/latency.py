@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.optimize import nnls
 
 from predictors.estimate import Estimate, FloatArray, conformal_radius, relative_estimate
 from predictors.features import GROUPS, WORK_COLUMNS, Section, batches, columns, sections, work_of_rows
@@ -155,6 +154,8 @@ def fit_latency_model(space: Space, rows: Rows, latency_ms: FloatArray) -> Laten
 
     A measurement that is far off counts little (Huber's weights), whatever disturbed it.
     """
+    from scipy.optimize import nnls  # slow to import, and only needed to fit
+
     work = work_of_rows(space, rows)
     scale = np.where(work.max(axis=0) > 0, work.max(axis=0), 1.0)
     shares = work / scale / latency_ms[:, None]

@@ -65,7 +65,16 @@ def open_model(content: bytes, asked: argparse.Namespace) -> Callable[[], float]
     options.intra_op_num_threads = asked.threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors
-    session = onnxruntime.InferenceSession(content, options, providers=[asked.provider])
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=[asked.provider])
+    except Exception as error:  # its errors have no base of their own
+        sys.exit(
+            "onnxruntime "
+            + onnxruntime.__version__
+            + " cannot load the models: "
+            + str(error)[:300]
+            + "\nThey need 1.12 or newer: pip install --upgrade onnxruntime"
+        )
     expected = session.get_inputs()[0]
     shape = [size if isinstance(size, int) else 1 for size in expected.shape]
     photo: Any = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)

@@ -11,7 +11,6 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from predictors.estimate import FloatArray
 from supernet.errors import PredictorError
@@ -47,6 +46,8 @@ class Quality:
 
 def quality(truth: FloatArray, prediction: FloatArray) -> Quality:
     """Compare predictions with measurements, (n,) each. Correlations are 0 where one of both is constant."""
+    from scipy import stats  # takes a second to import, and whoever only predicts needs none of it
+
     error = np.abs(prediction - truth)
     relative = error / np.maximum(np.abs(truth), 1e-12)
     flat = np.ptp(truth) == 0 or np.ptp(prediction) == 0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,17 +13,19 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from predictors.candidates import CANDIDATES, compare, learning_curve, ridge
+from predictors.candidates import CANDIDATES, compare, learning_curve
 from predictors.collect import HALF
 from predictors.estimate import FloatArray, conformal_radius
+from predictors.gaussian import fit_gaussian
 from predictors.latency import fit_latency, fit_latency_model
 from predictors.pack import pack_rows
 from predictors.ranking import FOLDS, Fit, Quality, out_of_fold, quality
-from predictors.sampling import size_levels
+from predictors.sampling import covering_rows, size_levels
 from predictors.tables import Table
 from predictors.transfer import transfer_latency
-from supernet.files import atomic_path
-from supernet.metrics import METRICS
+from supernet.cost import cost
+from supernet.files import atomic_path, write_atomic
+from supernet.metric_names import METRICS
 from supernet.space import Rows, Space
 
 if TYPE_CHECKING:
@@ -195,6 +199,46 @@ def plot_learning(
     _save(figure, path)
 
 
+def plot_sampling(counts: Mapping[str, Any], names: Sequence[str], path: Path) -> None:
+    """Bars: how many subnets of each kind of draw lie in each band of size."""
+    figure, axes = _figure(7.0, 3.6)
+    width = 0.8 / len(counts)
+    for place, (name, count) in enumerate(counts.items()):
+        left = np.arange(len(names)) + (place - (len(counts) - 1) / 2) * width
+        axes.bar(left, count, width, color=_COLOURS[place], label=name)
+    axes.set_xticks(range(len(names)), list(names), fontsize=8)
+    _finish(axes, "size between the smallest and the largest subnet (log macs)", "subnets")
+    axes.legend(frameon=False)
+    _save(figure, path)
+
+
+def plot_genes(genes: pd.DataFrame, path: Path) -> None:
+    """Mean residual at every choice of every gene, with two standard errors: what a model misses of a gene."""
+    figure, axes = _figure(9.0, 4.2)
+    bias, spread = genes["bias"].to_numpy(), 2.0 * genes["± bias"].to_numpy()
+    gene = pd.factorize(genes["gene"])[0]
+    for parity in (0, 1):
+        own = gene % 2 == parity
+        places = np.flatnonzero(own)
+        axes.errorbar(
+            places, bias[own], spread[own], fmt="o", color=_COLOURS[2 - 2 * parity], markersize=3.5, lw=1
+        )
+    axes.axhline(0.0, color=_INK, linewidth=0.8)
+    middle = [float(np.flatnonzero(gene == g).mean()) for g in range(gene.max() + 1)]
+    axes.set_xticks(middle, list(dict.fromkeys(genes["gene"])), rotation=90, fontsize=8)
+    _finish(axes, "", "mean residual ± 2 standard errors")
+    _save(figure, path)
+
+
+def _figure(width: float, height: float) -> tuple[Any, Axes]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots()
+
+
 def _predicted_against_measured(axes: Axes, held: HeldOut, unit: str) -> None:
     radius = conformal_radius(held.residual)
     ends = np.array([held.predicted.min(), held.predicted.max()])
@@ -239,80 +283,199 @@ def _save(figure: Any, path: Path) -> None:
 # --- the whole report -----------------------------------------------------------------------------------
 
 _CURVE = (30, 50, 100, 200, 300, 500, 700, 1000)
+_REPEATS = 3
 _UNITS = {"cc": "", "kld": "nats", "nss": "standard deviations", "sim": "", "auc": ""}
+_BUDGETS = (0.1, 0.25, 0.5, 0.75, 1.0)
 
 
-def accuracy_report(table: Table, space: Space, out: Path, rng: np.random.Generator) -> list[str]:
-    """Sections of the report on an accuracy table; writes its plots beside. Metrics are judged on equal folds."""
+@dataclass(frozen=True)
+class Page:
+    """A report as it grows: `lines` of Markdown, and every table of them under its name."""
+
+    out: Path
+    lines: list[str] = field(default_factory=list)
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+    def say(self, *lines: str) -> None:
+        """Add paragraphs."""
+        self.lines.extend(f"{line}\n" for line in lines)
+
+    def show(self, name: str, frame: pd.DataFrame) -> None:
+        """Add a table."""
+        self.tables[name] = frame
+        self.lines.append(markdown(frame))
+
+    def picture(self, label: str, file: str) -> Path:
+        """Add a picture; returns where it belongs."""
+        self.lines.append(f"![{label}]({file})\n")
+        return self.out / file
+
+    def save(self, name: str) -> Path:
+        """Write `name`.md and `name`.json; returns the first."""
+        figures = {key: json.loads(frame.to_json(orient="records")) for key, frame in self.tables.items()}
+        write_atomic(self.out / f"{name}.json", json.dumps(figures, indent=1) + "\n")
+        write_atomic(self.out / f"{name}.md", "\n".join(self.lines))
+        return self.out / f"{name}.md"
+
+
+def sampling_report(page: Page, space: Space, rng: np.random.Generator, n: int = 300) -> None:
+    """How drawn subnets cover the sizes of the space, beside genes drawn independently."""
+    drawn = {"covering": covering_rows(space, rng, n), "independent genes": space.sample(rng, n)}
+    levels = {name: size_levels(space, rows) for name, rows in drawn.items()}
+    edges = np.linspace(0.0, 1.0, 2 * BANDS + 1)
+    counts = {name: np.histogram(level, edges)[0] for name, level in levels.items()}
+    page.say(
+        f"## What is measured: {n} subnets",
+        "How many lie in each tenth between the smallest and the largest subnet of their resolution, by log macs.",
+    )
+    names = [f"{100 * low:.0f}–{100 * high:.0f} %" for low, high in pairwise(edges)]
+    page.show("sampling", pd.DataFrame({"size": names, **counts}))
+    plot_sampling(counts, names, page.picture("sizes of drawn subnets", "predictors-sampling.png"))
+
+
+def accuracy_report(page: Page, table: Table, space: Space, rng: np.random.Generator) -> None:
+    """The report on an accuracy table; writes its plots beside. Metrics are judged on equal folds."""
     rows = table.rows(space)
     seed = int(rng.integers(2**32))
-    held = {}
-    for metric in METRICS:
-        truth = table.column(metric)
-        held[metric] = hold_out(metric, space, rows, truth, ridge(space), np.random.default_rng(seed))
+    held = _held_out(table, space, rows, np.random.default_rng(seed))
     ceilings = {metric: photo_ceiling(table, metric) for metric in METRICS}
-    frame = pd.DataFrame([_line(one, rng) | _ceiling(ceilings[one.target]) for one in held.values()])
+    page.say(
+        f"## Accuracy, {len(rows)} subnets",
+        "Every figure is of subnets in folds that were held out. `coverage` is of 90 % intervals. `halves` is"
+        " Kendall's τ between the means over two halves of the photos, `reliability` the correlation to expect"
+        " between these photos and as many others: a predictor can learn these photos better than that, but what"
+        " it then knows is of these photos.",
+    )
+    lines = [_line(one, rng) | _ceiling(ceilings[one.target]) for one in held.values()]
+    page.show("accuracy", pd.DataFrame(lines))
+    shown = [held["cc"], held["nss"], held["kld"]]
+    plot_held_out(shown, page.picture("predicted against measured", "predictors-accuracy.png"), _UNITS)
+    page.say("### Models of CC")
     models = compare(space, rows, table.column("cc"), rng)
-    sizes = [size for size in _CURVE if size <= 0.8 * len(rows)]
-    fits = {name: CANDIDATES[name](space) for name in ("ridge on pairs", "boosted trees")}
+    page.show("models", pd.DataFrame([{"model": name, **_figures(q)} for name, q in models.items()]))
+    page.say("### CC from fewer subnets")
+    sizes = [size for size in _CURVE if size <= 0.9 * len(rows)]
+    fits = {name: CANDIDATES[name](space) for name in ("gaussian process", "ridge on pairs", "boosted trees")}
     curves = {
-        name: learning_curve(fit, rows, table.column("cc"), sizes, np.random.default_rng(seed))
+        name: learning_curve(
+            fit, rows, table.column("cc"), sizes, np.random.default_rng(seed), repeats=_REPEATS
+        )
         for name, fit in fits.items()
     }
-    plot_held_out([held["cc"], held["nss"], held["kld"]], out / "predictors-accuracy.png", _UNITS)
-    plot_learning(curves, out / "predictors-learning.png", ceilings["cc"]["kendall_halves"])
-    return [
-        f"## Accuracy, {len(rows)} subnets\n",
-        "Every figure is of subnets in folds that were held out. `coverage` is of 90 % intervals; `halves` is"
-        " Kendall's τ between the means over two halves of the photos, `reliability` what that means for all.\n",
-        markdown(frame),
-        "\n![predicted against measured](predictors-accuracy.png)\n\n### Models of CC\n",
-        markdown(pd.DataFrame([{"model": name, **_figures(q)} for name, q in models.items()])),
-        "\n### CC from fewer subnets\n",
-        markdown(_curve_frame(curves)),
-        "\n![learning curve](predictors-learning.png)\n\n### CC by size\n",
-        markdown(by_band(held["cc"])),
-        "\n### CC by gene\n",
-        markdown(by_gene(held["cc"])),
-    ]
+    page.show("learning", _curve_frame(curves))
+    picture = page.picture("learning curve", "predictors-learning.png")
+    plot_learning(curves, picture, ceilings["cc"]["kendall_halves"])
+    page.say(
+        "### Fewer photos, or fewer subnets",
+        "Kendall's τ with the means over all photos, of predictors that cost half as much: fitted to every other"
+        " photo of all subnets, or to all photos of every other subnet.",
+    )
+    page.show("photos", by_photos(table, space, rows, np.random.default_rng(seed)))
+    page.say("### CC by size")
+    page.show("accuracy_by_size", by_band(held["cc"]))
+    page.say(
+        "### CC under a budget",
+        "Best subnet of the table within a share of the largest macs: the best that was measured, what the"
+        " predictor (that has not seen it) says of that one, and the measured CC of the one that it prefers.",
+    )
+    page.show("budgets", by_budget(held["cc"]))
+    page.say("### CC by gene", "Mean residual (measured minus predicted) and mean error at each choice.")
+    genes = by_gene(held["cc"])
+    plot_genes(genes, page.picture("residuals by gene", "predictors-genes.png"))
+    page.show("accuracy_by_gene", genes)
 
 
-def latency_report(
-    tables: Mapping[str, Table], space: Space, out: Path, rng: np.random.Generator
-) -> list[str]:
-    """Sections of the report on the latency tables of devices; writes their plot beside."""
-    held, lines, curve_lines = [], [], {}
+def by_photos(table: Table, space: Space, rows: Rows, rng: np.random.Generator) -> pd.DataFrame:
+    """What half the cost of a table is better saved on: photos or subnets."""
+    fit, seed = CANDIDATES["gaussian process"](space), int(rng.integers(2**32))
+
+    def tau(target: FloatArray, whole: FloatArray) -> float:
+        held_out = out_of_fold(fit, rows, target, rng=np.random.default_rng(seed), folds=5)
+        return quality(whole, held_out).kendall
+
+    lines = []
+    for metric in ("cc", "nss"):
+        whole, half, n = (table.column(name) for name in (metric, f"{metric}{HALF}", "n_photos"))
+        first = np.ceil(n / 2)
+        other = (n * whole - first * half) / (n - first)
+        sizes, random = [2 * len(rows) // 5], np.random.default_rng(seed)
+        (fewer,) = learning_curve(fit, rows, whole, sizes, random, repeats=_REPEATS).values()
+        lines.append(
+            {
+                "metric": metric,
+                "all": tau(whole, whole),
+                "half of the photos": (tau(half, whole) + tau(other, whole)) / 2,
+                "half of the subnets": float(np.mean([q.kendall for q in fewer])),
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def by_budget(held: HeldOut) -> pd.DataFrame:
+    """What follows from choosing by held-out predictions instead of by measurements, under budgets of macs."""
+    macs = cost(held.space, held.rows).macs
+    lines = []
+    for share in _BUDGETS:
+        within = np.flatnonzero(macs <= np.quantile(macs, share))
+        best = within[held.truth[within].argmax()]
+        preferred = within[held.predicted[within].argmax()]
+        lines.append(
+            {
+                "cheapest": f"{share:.0%}",
+                "macs": float(macs[within].max()),
+                "best measured": float(held.truth[best]),
+                "predicted of it": float(held.predicted[best]),
+                "measured of the preferred": float(held.truth[preferred]),
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def _held_out(table: Table, space: Space, rows: Rows, rng: np.random.Generator) -> dict[str, HeldOut]:
+    """All metrics at once, as the predictors that ship are fitted."""
+    targets = np.column_stack([table.column(metric) for metric in METRICS])
+
+    def fit(seen: Rows, values: FloatArray) -> Any:
+        models = fit_gaussian(space.sizes, seen, values)
+        return lambda unseen: np.column_stack([model(unseen) for model in models])
+
+    predicted = out_of_fold(fit, rows, targets, rng=rng)
+    return {
+        metric: HeldOut(metric, space, rows, targets[:, t], predicted[:, t])
+        for t, metric in enumerate(METRICS)
+    }
+
+
+def latency_report(page: Page, tables: Mapping[str, Table], space: Space, rng: np.random.Generator) -> None:
+    """The report on the latency tables of devices; writes their plot beside."""
+    held, lines, curves = [], [], {}
     for device, table in tables.items():
         rows, truth = table.rows(space), table.column("latency_ms")
         one = hold_out(device, space, rows, truth, _latency_fit(space), rng, relative=True)
         perfect = noise_ceiling(truth, table.column("noise"), rng)
         limits = {"≤5 % perfect": perfect.within_5, "≤10 % perfect": perfect.within_10}
         noise = {"noise": float(np.median(table.column("noise")))}
-        lines.append(
-            {
-                **_line(one, rng),
-                "≤5 %": one.quality.within_5,
-                "≤10 %": one.quality.within_10,
-                **noise,
-                **limits,
-            }
-        )
+        found = {"≤5 %": one.quality.within_5, "≤10 %": one.quality.within_10}
+        lines.append({**_line(one, rng), **found, **noise, **limits})
         sizes = [size for size in _CURVE if size <= 0.8 * len(rows)]
-        curve_lines[device] = learning_curve(_latency_fit(space), rows, truth, sizes, rng, repeats=3)
+        curves[device] = learning_curve(_latency_fit(space), rows, truth, sizes, rng, repeats=_REPEATS)
         held.append(one)
-    plot_held_out(held, out / "predictors-latency.png", dict.fromkeys(tables, "ms"))
-    return [
-        "\n## Latency\n",
+    page.say(
+        "## Latency",
         "`noise` is the median relative standard error of a measurement; `perfect` columns are what a predictor"
-        " without any error would show beside measurements with that noise.\n",
-        markdown(pd.DataFrame(lines)),
-        "\n![predicted against measured](predictors-latency.png)\n\n### From fewer subnets\n",
-        markdown(_curve_frame(curve_lines, "within_10")),
-        *(f"\n### {one.target} by size\n\n{markdown(by_band(one))}" for one in held),
-    ]
+        " without any error would show beside measurements with that noise.",
+    )
+    page.show("latency", pd.DataFrame(lines))
+    picture = page.picture("predicted against measured", "predictors-latency.png")
+    plot_held_out(held, picture, dict.fromkeys(tables, "ms"))
+    page.say("### From fewer subnets")
+    page.show("latency_learning", _curve_frame(curves, "within_10"))
+    for one in held:
+        page.say(f"### {one.target} by size")
+        page.show(f"latency_by_size_{one.target}", by_band(one))
 
 
-def transfer_report(tables: Mapping[str, Table], space: Space, rng: np.random.Generator) -> list[str]:
+def transfer_report(page: Page, tables: Mapping[str, Table], space: Space, rng: np.random.Generator) -> None:
     """Each device learnt from the first subnets of its pack and the predictor of another one, tested on the rest."""
     packed = {identity: place for place, identity in enumerate(space.ids(pack_rows(space)))}
     known = {
@@ -331,8 +494,16 @@ def transfer_report(tables: Mapping[str, Table], space: Space, rng: np.random.Ge
                     continue
                 new = transfer_latency(space, {start: predictor}, rows[seen], truth[seen], rng)
                 found = quality(truth[unseen], new.predict(rows[unseen]).mean)
-                lines.append({"device": device, "known": start, "measured": n, **_figures(found)})
-    return ["\n## A new device from a known one\n", markdown(pd.DataFrame(lines))] if lines else []
+                about: dict[str, Any] = {"device": device, "known": start, "measured": n, "tested": found.n}
+                within = {"≤5 %": found.within_5, "≤10 %": found.within_10}
+                lines.append({**about, "spearman": found.spearman, "kendall": found.kendall, **within})
+    if lines:
+        page.say(
+            "## A new device from a known one",
+            "Only the first subnets of the pack are measured on the new device; it is judged on subnets that are"
+            " not in the pack. Wanted: Spearman ≥ 0.95 from 10, within 10 % from 30.",
+        )
+        page.show("transfer", pd.DataFrame(lines))
 
 
 def markdown(frame: pd.DataFrame) -> str:

@@ -16,7 +16,6 @@ from itertools import product
 from typing import Any, TypeAlias
 
 import numpy as np
-from scipy.optimize import nnls
 
 from predictors.estimate import FloatArray, conformal_radius
 from predictors.features import WORK_COLUMNS, sections, work_of_rows
@@ -111,6 +110,8 @@ def fit_scales(parts: FloatArray, latency_ms: FloatArray) -> FloatArray:
 
 def _drawn(shares: FloatArray, aim: FloatArray, together: float) -> FloatArray:
     """(g + 1,) scales in units of the usual ones: least squares of shares @ scales = 1, drawn to `aim`."""
+    from scipy.optimize import nnls  # slow to import, and only needed to fit
+
     strength = np.sqrt(together)
     system = np.vstack([shares, strength * np.eye(len(aim))])
     scales, _ = nnls(system, np.append(np.ones(len(shares)), strength * aim))

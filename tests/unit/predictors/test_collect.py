@@ -4,14 +4,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from predictors.collect import LastPhotos, collect_accuracy, collect_latency
+from predictors.collect import (
+    EVALUATORS,
+    METRIC_COLUMNS,
+    Evaluator,
+    LastPhotos,
+    collect_accuracy,
+    collect_latency,
+)
+from predictors.executors import WorkerLost
+from predictors.fit import parse_part
 from predictors.sampling import covering_rows
 from predictors.tables import read_table
 from predictors.timing import Runner, TimingPlan
@@ -19,8 +29,9 @@ from supernet.cost import cost
 from supernet.data.synthetic import synthetic
 from supernet.errors import DataError
 from supernet.evaluate import EvaluationSet, evaluate_net, score_net
+from supernet.metric_names import METRICS
 from supernet.network import Supernet, extract
-from supernet.space import Arch, Space
+from supernet.space import Arch, Rows, Space
 
 ROOT = Path(__file__).resolve().parents[3]
 IDENTITY = {"supernet_fingerprint": "feed", "data": "synthetic"}
@@ -106,6 +117,7 @@ def collecting(path: Path, n: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", KILLED, str(path), str(n)], cwd=ROOT)
 
 
+@pytest.mark.slow
 def test_a_killed_collection_goes_on_where_it_stopped(tmp_path: Path, tiny: Space) -> None:
     path = tmp_path / "a.parquet"
     process = collecting(path, 300)
@@ -158,3 +170,97 @@ def test_last_photos_are_the_end_of_a_split() -> None:
     for count in (0, 11):
         with pytest.raises(DataError, match="10 photos"):
             LastPhotos(whole, count)
+
+
+@pytest.mark.parametrize("name", ["min", "max"])
+def test_onnxruntime_scores_as_torch_does(tiny_supernet: Supernet, photos: EvaluationSet, name: str) -> None:
+    row = tiny_supernet.space.encode(tiny_supernet.space.parse_arch(name))
+    fast, slow = (Evaluator(tiny_supernet, photos, runtime).measure(row) for runtime in EVALUATORS)
+    assert set(fast) == set(METRIC_COLUMNS)
+    for metric in METRICS:
+        assert fast[metric] == pytest.approx(slow[metric], abs=1e-4)
+    with pytest.raises(DataError, match="abacus"):
+        Evaluator(tiny_supernet, photos, "abacus")
+
+
+class Scattered:
+    """An executor that works backwards, and loses the worker at one task each time it runs."""
+
+    workers = 2
+
+    def __init__(self, deadly: Rows | None = None) -> None:
+        self.deadly, self.seen = deadly, list[tuple[int, ...]]()
+
+    def run(
+        self, function: Callable[[Any], Any], tasks: Sequence[Any], *, device: str | None = None
+    ) -> Iterator[tuple[int, Any]]:
+        for index in reversed(range(len(tasks))):
+            if self.deadly is not None and (tasks[index] == self.deadly).all():
+                raise WorkerLost("A worker died 4 times at the same task.", index=index)
+            self.seen.append(tuple(tasks[index]))
+            yield index, function(tasks[index])
+
+
+def test_workers_that_die_and_subnets_that_fail_cost_only_themselves(
+    tmp_path: Path, tiny_supernet: Supernet, photos: EvaluationSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = tiny_supernet.space
+    rows = covering_rows(space, np.random.default_rng(0), 7)
+    path = tmp_path / "a.parquet"
+    whole = Evaluator.measure
+
+    def failing(self: Evaluator, row: Rows) -> dict[str, Any]:
+        if (row == rows[2]).all():
+            raise MemoryError("no room")
+        return whole(self, row)
+
+    monkeypatch.setattr(Evaluator, "measure", failing)
+    executor = Scattered(deadly=rows[4])
+    with pytest.raises(DataError, match="2 of 7 subnets"):
+        collect_accuracy(tiny_supernet, rows, photos, path, IDENTITY, executor=executor)
+    good = [0, 1, 3, 5, 6]
+    assert sorted(read_table(path).ids) == sorted(space.ids(rows[good]))
+    assert len(set(executor.seen)) == len(executor.seen)
+    monkeypatch.setattr(Evaluator, "measure", whole)
+    again = Scattered()
+    table = collect_accuracy(tiny_supernet, rows, photos, path, IDENTITY, executor=again)
+    assert again.seen == [tuple(rows[4]), tuple(rows[2])]
+    assert sorted(table.ids) == sorted(space.ids(rows))
+    here = collect_accuracy(tiny_supernet, rows, photos, tmp_path / "b.parquet", IDENTITY)
+    for name in ("cc", "auc_half"):
+        found, expected = (one.frame.set_index("id")[name] for one in (table, here))
+        assert found.loc[expected.index].to_numpy() == pytest.approx(expected.to_numpy(), abs=1e-12)
+
+
+def test_latency_goes_to_where_the_device_is(tmp_path: Path, tiny: Space) -> None:
+    asked: list[str | None] = []
+
+    class Lent(Scattered):
+        def run(
+            self, function: Callable[[Any], Any], tasks: Sequence[Any], *, device: str | None = None
+        ) -> Iterator[tuple[int, Any]]:
+            asked.append(device)
+            yield from super().run(function, tasks, device=device)
+
+    rows = covering_rows(tiny, np.random.default_rng(0), 6)
+    table = collect_latency(
+        tiny,
+        rows,
+        pretended,
+        tmp_path / "l.parquet",
+        {"device": {}},
+        np.random.default_rng(0),
+        plan=TimingPlan(rounds=3, group=4),
+        executor=Lent(),
+        device="pi4",
+    )
+    assert asked == ["pi4"]
+    assert table.column("latency_ms") == pytest.approx(cost(tiny, table.rows(tiny)).macs / 1e6)
+
+
+def test_parts_share_the_subnets() -> None:
+    assert parse_part("1/1") == (0, 1)
+    assert parse_part("2/3") == (1, 3)
+    for wrong in ("0/2", "3/2", "half", "1/2/3"):
+        with pytest.raises(DataError, match="no part"):
+            parse_part(wrong)

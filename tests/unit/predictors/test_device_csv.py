@@ -211,3 +211,13 @@ def test_any_lines_are_read_or_refused(lines: list[tuple[str, str]]) -> None:
         return
     assert len(found) == 20
     assert (found.latency_ms > 0).all()
+
+
+def test_the_runtime_is_read_and_two_of_them_are_refused() -> None:
+    lines = [f"{identity},{value},onnxruntime 1.31.1" for identity, value in zip(IDS, MS, strict=True)]
+    text = "\n".join(["id,latency_ms,runtime", *lines])
+    assert read(text).runtime == "onnxruntime 1.31.1"
+    assert read(csv_of()).runtime == ""
+    error = refusal(text.replace("1.31.1", "1.30.0", 3))
+    assert error.field == "runtime"
+    assert error.value == ["onnxruntime 1.30.0", "onnxruntime 1.31.1"]

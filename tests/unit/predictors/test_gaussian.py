@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import RBF, WhiteKernel
+from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
-from predictors.gaussian import GaussianModel, fit_gaussian
+from predictors.gaussian import _USUAL_LENGTH, GaussianModel, _surprise, fit_gaussian
 from supernet.space import get_space
 
 SALNAS = get_space("salnas")
@@ -48,3 +48,53 @@ def test_nothing_is_promised_far_beyond_what_was_measured() -> None:
     (model,) = fit_gaussian(SALNAS.sizes, rows, targets[:, None])
     everywhere = model(SALNAS.sample(rng, 20_000))
     assert everywhere.max() < targets.max() + targets.std()
+
+
+def test_lengths_are_chosen_on_a_part_and_weights_on_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    rows, unseen = SALNAS.sample(rng, 200), SALNAS.sample(rng, 100)
+    (whole,) = fit_gaussian(SALNAS.sizes, rows, interacting(rows)[:, None])
+    monkeypatch.setattr("predictors.gaussian._CHOSEN_ON", 80)
+    (part,) = fit_gaussian(SALNAS.sizes, rows, interacting(rows)[:, None])
+    assert len(part.weights) == 200
+    errors = [np.abs(model(unseen) - interacting(unseen)).mean() for model in (whole, part)]
+    assert errors[1] < 2.0 * errors[0] + 1e-3
+    assert part(rows) == pytest.approx(interacting(rows), abs=2e-3)
+
+
+def test_the_gradient_is_that_of_finite_differences() -> None:
+    rng = np.random.default_rng(4)
+    x, z = rng.uniform(-1, 1, (12, 3)), rng.normal(size=(12, 2))
+    squares = (x.T[:, :, None] - x.T[:, None, :]) ** 2
+    logs = np.array([0.3, 1.0, -0.2, -2.0])
+    _, gradient = _surprise(logs, squares, z)
+    steps = 1e-5 * np.eye(4)
+    numeric = [
+        (_surprise(logs + h, squares, z)[0] - _surprise(logs - h, squares, z)[0]) / 2e-5 for h in steps
+    ]
+    assert gradient == pytest.approx(numeric, rel=1e-5)
+
+
+def test_the_likelihood_is_that_of_scikit_learn() -> None:
+    rng = np.random.default_rng(5)
+    x, z = rng.uniform(-1, 1, (15, 3)), rng.normal(size=(15, 1))
+    squares = (x.T[:, :, None] - x.T[:, None, :]) ** 2
+    lengths = np.full(3, _USUAL_LENGTH)  # where the prior is at its top
+    values, likelihoods = [], []
+    for noise in (0.01, 0.1, 0.5):
+        values.append(_surprise(np.log([*lengths, noise]), squares, z)[0])
+        covariance = RBF(lengths)(x) + noise * np.eye(15)
+        variance = float(z[:, 0] @ np.linalg.solve(covariance, z[:, 0])) / 15
+        kernel = ConstantKernel(variance, "fixed") * (RBF(lengths, "fixed") + WhiteKernel(noise, "fixed"))
+        process = GaussianProcessRegressor(kernel, optimizer=None, alpha=0).fit(x, z[:, 0])
+        likelihoods.append(-process.log_marginal_likelihood_value_)
+    assert np.diff(values) == pytest.approx(np.diff(likelihoods), abs=1e-6)
+
+
+def test_targets_share_lengths_and_a_constant_target_is_constant() -> None:
+    rows = SALNAS.sample(np.random.default_rng(6), 60)
+    y = interacting(rows)
+    models = fit_gaussian(SALNAS.sizes, rows, np.column_stack([y, -3.0 * y + 1.0, np.full(60, 0.5)]))
+    assert (models[0].lengths == models[1].lengths).all()
+    assert models[1](rows) == pytest.approx(-3.0 * models[0](rows) + 1.0, abs=1e-4)
+    assert models[2](rows) == pytest.approx(np.full(60, 0.5))

@@ -5,6 +5,7 @@ import csv
 import json
 import subprocess
 import sys
+import venv
 import zipfile
 from pathlib import Path
 
@@ -83,6 +84,50 @@ def test_a_packed_zip_is_measured_too(pack: Path, tmp_path: Path) -> None:
     done = run(tmp_path, "--pack", str(pack), "--models", "1", "--rounds", "3")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "latency.csv").exists()
+
+
+@pytest.fixture(scope="module")
+def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another interpreter, in whose environment are numpy and onnxruntime and nothing else."""
+    folder = tmp_path_factory.mktemp("device")
+    venv.create(folder, with_pip=False, symlinks=True)
+    (site,) = folder.glob("lib/python*/site-packages")
+    for package in (np, onnxruntime):
+        source = Path(str(package.__file__)).parent
+        (site / source.name).symlink_to(source)
+        if (libraries := source.parent / f"{source.name}.libs").is_dir():
+            (site / libraries.name).symlink_to(libraries)
+    return folder / "bin" / "python"
+
+
+@pytest.mark.slow
+def test_a_device_with_numpy_and_onnxruntime_alone(
+    pack: Path, bare_python: Path, tmp_path: Path, tiny: Space
+) -> None:
+    folder = unpacked(pack, tmp_path)
+    for name in ("torch", "onnx", "pandas", "predictors", "supernet"):
+        tried = subprocess.run([bare_python, "-c", f"import {name}"], cwd=folder, capture_output=True)
+        assert b"ModuleNotFoundError" in tried.stderr
+    command = [str(bare_python), "measure.py", "--rounds", "3", "--models", "10", "--out", "bare.csv"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found = read_measurements(folder / "bare.csv", tiny, unit="ms")
+    assert (found.rows == pack_rows(tiny, 10)).all()
+    assert found.runtime == f"onnxruntime {onnxruntime.__version__}"
+
+
+def test_an_onnxruntime_that_is_too_old_says_so(pack: Path, tmp_path: Path) -> None:
+    folder = unpacked(pack, tmp_path)
+    (folder / "onnxruntime.py").write_text(
+        "__version__ = '1.8.0'\n"
+        "class SessionOptions: pass\n"
+        "def get_available_providers(): return ['CPUExecutionProvider']\n"
+        "def InferenceSession(*a, **k): raise RuntimeError('Unsupported model IR version: 8')\n"
+    )
+    done = run(folder)
+    assert done.returncode == 1
+    assert "1.8.0 cannot load" in done.stderr
+    assert "pip install --upgrade onnxruntime" in done.stderr
 
 
 @pytest.mark.parametrize("option", ["--threads=-1", "--rounds=1", "--models=-2", "--provider=AbacusProvider"])

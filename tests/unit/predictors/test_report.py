@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ from predictors.features import scaled_genes
 from predictors.ranking import quality
 from predictors.report import (
     HeldOut,
+    Page,
     accuracy_report,
     by_band,
+    by_budget,
     by_gene,
     coverage,
     hold_out,
@@ -23,11 +27,12 @@ from predictors.report import (
     markdown,
     noise_ceiling,
     photo_ceiling,
+    sampling_report,
     transfer_report,
 )
 from predictors.sampling import covering_rows
 from predictors.tables import Table, gene_columns
-from supernet.metrics import METRICS
+from supernet.metric_names import METRICS
 from supernet.space import Rows, Space
 
 N = 60
@@ -129,10 +134,14 @@ def test_reports_hold_every_target_and_their_plots(
 ) -> None:
     monkeypatch.setattr(report, "_CURVE", (30, 40))
     monkeypatch.setattr("predictors.candidates._NETWORKS", 1)
+    monkeypatch.setattr("predictors.candidates._STACK_FOLDS", 2)
     truth = accuracy_of(tiny, rows)
     columns = dict.fromkeys(METRICS, truth) | {f"{name}_half": truth for name in METRICS}
     table = table_of(tiny, rows, **columns, n_photos=np.full(N, 8.0))
-    text = "\n".join(accuracy_report(table, tiny, tmp_path, np.random.default_rng(0)))
+    page = Page(tmp_path)
+    sampling_report(page, tiny, np.random.default_rng(0), 40)
+    accuracy_report(page, table, tiny, np.random.default_rng(0))
+    text = page.save("predictors").read_text()
     assert all(f"| {name} |" in text for name in (*METRICS, *CANDIDATES))
     devices = {
         name: table_of(
@@ -140,15 +149,27 @@ def test_reports_hold_every_target_and_their_plots(
         )
         for name, seed in (("old", 70), ("new", 71))
     }
-    text = "\n".join(latency_report(devices, tiny, tmp_path, np.random.default_rng(0)))
+    latency_report(page, devices, tiny, np.random.default_rng(0))
+    transfer_report(page, devices, tiny, np.random.default_rng(0))
+    text = page.save("predictors").read_text()
     assert "| old |" in text
     assert "### new by size" in text
-    assert transfer_report(devices, tiny, np.random.default_rng(0)) == []  # none of the pack was measured
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "predictors-accuracy.png",
-        "predictors-learning.png",
-        "predictors-latency.png",
-    }
+    assert "transfer" not in page.tables, "none of the pack was measured"
+    named = set(re.findall(r"\]\((.*?)\)", text))
+    assert {path.name for path in tmp_path.iterdir()} == named | {"predictors.md", "predictors.json"}
+    figures = json.loads((tmp_path / "predictors.json").read_text())
+    assert [line["target"] for line in figures["accuracy"]] == list(METRICS)
+    assert figures["latency"][0]["n"] == N
+
+
+def test_a_budget_shows_what_a_wrong_prediction_costs(tiny: Space, rows: Rows) -> None:
+    truth = accuracy_of(tiny, rows)
+    right = by_budget(HeldOut("cc", tiny, rows, truth, truth))
+    assert (right["best measured"] == right["measured of the preferred"]).all()
+    assert right["best measured"].is_monotonic_increasing
+    wrong = by_budget(HeldOut("cc", tiny, rows, truth, -truth))
+    assert (wrong["best measured"] > wrong["measured of the preferred"]).all()
+    assert wrong["measured of the preferred"].iloc[-1] == pytest.approx(truth.min())
 
 
 def test_markdown_tables() -> None:

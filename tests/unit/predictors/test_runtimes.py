@@ -1,0 +1,44 @@
+"""Every runtime runs every end of a space, on the threads that were asked for."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+
+import numpy as np
+import pytest
+
+from predictors.fit import cpu_device
+from predictors.runtimes import RUNTIMES, runtime
+from predictors.timing import TimingPlan, time_group
+from supernet.errors import DeviceError
+from supernet.network import Supernet
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_a_larger_subnet_takes_longer(tiny_supernet: Supernet, name: str) -> None:
+    if name == "openvino" and importlib.util.find_spec("openvino") is None:
+        pytest.skip("OpenVINO is not installed")
+    space = tiny_supernet.space
+    prepare = runtime(name, tiny_supernet, 1)
+    ends = [space.smallest(), space.largest()]
+    plan = TimingPlan(rounds=5, retries=0)
+    timed = time_group(prepare, space.smallest(), ends, plan, np.random.default_rng(0))
+    assert (timed.raw_ms > 0).all()
+    assert timed.ratio[0] < timed.ratio[1]
+
+
+def test_devices_are_called_by_threads_and_runtime() -> None:
+    assert cpu_device(1) == "cpu-1-thread"
+    assert cpu_device(2, "torch") == "cpu-2-threads-torch"
+    assert cpu_device(1, "onnxruntime-int8") == "cpu-1-thread-int8"
+
+
+def test_what_is_not_there_is_named(tiny_supernet: Supernet, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DeviceError, match="abacus") as caught:
+        runtime("abacus", tiny_supernet, 1)
+    assert "onnxruntime-int8" in (caught.value.remedy or "")
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(DeviceError, match="pip install openvino"):
+        runtime("openvino", tiny_supernet, 1)
