@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, cholesky
 
 from search.problem import MAXIMISED, FloatArray, IntArray
+from search.threads import one_blas_thread
 
 SCORES = MAXIMISED | {"kld"}
 """Columns whose error is a difference; of every other column it is a factor."""
@@ -140,6 +141,7 @@ class Correction:
         return found
 
 
+@one_blas_thread()
 def fit_correction(
     sizes: IntArray,
     rows: IntArray,

@@ -104,6 +104,11 @@ class RayExecutor:
         """Cores that Ray has, each of which runs a task."""
         return max(1, int(self._ray.cluster_resources().get("CPU", 1)))
 
+    @property
+    def address(self) -> str:
+        """HOST:PORT of Ray's head."""
+        return str(self._ray.get_runtime_context().gcs_address)
+
     def run(
         self, function: Callable[[T], R], tasks: Sequence[T], *, device: str | None = None
     ) -> Iterator[tuple[int, R]]:

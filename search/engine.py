@@ -40,9 +40,9 @@ class Settings:
     candidates of which the one closest to the first parent becomes the second.
     """
 
-    population: int = 200
+    population: int = 400
     crossover: float = 0.9
-    mutation_rate: float = 0.5
+    mutation_rate: float = 1.0
     step_share: float = 0.5
     archive: int = 10_000
     archive_share: float = 0.5
@@ -203,7 +203,7 @@ def evolve(
 def first_rows(
     problem: Problem, settings: Settings, rng: np.random.Generator, warm_start: IntArray | None = None
 ) -> IntArray:
-    """(n, d) different rows to begin with: `warm_start`, repaired into the domain, then spread random ones.
+    """(n, d) different rows to begin with: `warm_start`, repaired into the domain, then random ones.
 
     Beside the warm start there are as many as the population, or less in a small space.
     """

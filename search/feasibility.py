@@ -17,9 +17,10 @@ from supernet.errors import InfeasibleBudget
 
 _STARTS = 4
 _SETTINGS = Settings(population=100, archive=1000)
-_GENERATIONS = 100
+_GENERATIONS = 60
 _CHECK = 10
 _WARM = 100
+_STEPS = 30
 
 
 def feasible_rows(problem: Problem, seed: int = 0) -> IntArray:
@@ -31,16 +32,17 @@ def feasible_rows(problem: Problem, seed: int = 0) -> IntArray:
     rows = np.vstack([problem.domain.extremes(), *reached])
     if not len(_feasible(problem, rows)):
         rows = _tradeoff(problem, _main_targets, rows, seed)
-    polished = []
+    best: list[IntArray | None] = []
     for i in range(len(problem.constraints)):
         if len(feasible := _feasible(problem, rows)):
             return feasible
         nearest = rows[np.argsort(problem.violations(problem.values(rows)), kind="stable")[:_WARM]]
         rows = _tradeoff(problem, partial(_one_against_the_rest, i), nearest, seed)
-        polished.append(rows)
-    if len(feasible := _feasible(problem, rows)):
+        best.append(_best_for(problem, i, rows))
+    found = np.vstack([rows, *(row[None] for row in best if row is not None)])
+    if len(feasible := _feasible(problem, found)):
         return feasible
-    raise _conflict(problem, polished)
+    raise _conflict(problem, best)
 
 
 def possible_range(problem: Problem, column: str, seed: int = 0) -> tuple[float, float]:
@@ -98,6 +100,18 @@ def _neighbours(problem: Problem, row: IntArray) -> IntArray:
     near = np.tile(row, (int(other.sum()), 1))
     near[np.arange(len(near)), gene[other]] = choice[other]
     return near
+
+
+def _pairs(problem: Problem, row: IntArray) -> IntArray:
+    """(k, d) all rows that differ from `row` (d,) in one gene or in two."""
+    single = _neighbours(problem, row)
+    if not len(single):
+        return single
+    gene = (single != row).argmax(axis=1)
+    one, other = np.nonzero(gene[:, None] < gene)
+    double = single[one]
+    double[np.arange(len(double)), gene[other]] = single[other, gene[other]]
+    return np.vstack([single, double])
 
 
 def _feasible(problem: Problem, rows: IntArray) -> IntArray:
@@ -158,22 +172,42 @@ def _tradeoff(
     return generation.front.rows
 
 
-def _conflict(problem: Problem, polished: Sequence[IntArray]) -> InfeasibleBudget:
+def _improved(problem: Problem, i: int, row: IntArray) -> IntArray:
+    """(d,) from a subnet that keeps all bounds but i: the local best of its column under changes of two genes."""
+    current = _excess(problem, problem.values(row[None]))[0, i]
+    for _ in range(_STEPS):
+        near = _pairs(problem, row)
+        if not len(near):
+            break
+        excess = _excess(problem, problem.values(near))
+        kept = (np.delete(excess, i, axis=1) <= 0.0).all(axis=1)
+        score = np.where(kept, excess[:, i], np.inf)
+        best = int(score.argmin())
+        if not score[best] < current:
+            break
+        row, current = near[best], score[best]
+    return row
+
+
+def _best_for(problem: Problem, i: int, rows: IntArray) -> IntArray | None:
+    """(d,) the subnet closest to bound i among those that keep all others, None where none was found."""
+    excess = _excess(problem, problem.values(rows))
+    others = np.flatnonzero((np.delete(excess, i, axis=1) <= 0.0).all(axis=1))
+    return _improved(problem, i, rows[others[excess[others, i].argmin()]]) if len(others) else None
+
+
+def _conflict(problem: Problem, best: Sequence[IntArray | None]) -> InfeasibleBudget:
     """The error for bounds that can be met one by one but not together.
 
-    `polished[i]` is the front of bound i against the others.
+    `best[i]` (d,) is the subnet closest to bound i among those that keep the others.
     """
     possible, binding = [], []
-    for i, (bound, rows) in enumerate(zip(problem.constraints, polished, strict=True)):
-        values = problem.values(rows)
-        excess = _excess(problem, values)
-        others = (np.delete(excess, i, axis=1) <= 0.0).all(axis=1)
-        if others.any():
-            column = values[others, problem.columns.index(bound.column)]
-            best = column.min() if bound.relation == "<=" else column.max()
+    for bound, row in zip(problem.constraints, best, strict=True):
+        if row is not None:
+            value = problem.values(row[None])[0, problem.columns.index(bound.column)]
             word = "smallest" if bound.relation == "<=" else "largest"
             binding.append(bound)
-            possible.append(f"with the other constraints the {word} {bound.column} found is {best:.6g}")
+            possible.append(f"with the other constraints the {word} {bound.column} found is {value:.6g}")
     culprits = binding or list(problem.constraints)
     return InfeasibleBudget(
         f"No subnet was found that satisfies {' and '.join(map(str, culprits))} together.",

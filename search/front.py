@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from search.problem import Clause, FloatArray, IntArray, Objective, SearchSpace, choice_text
 from supernet.errors import InfeasibleBudget, InvalidConstraint
 
-_MOST_ATTAINED = 3
+MOST_ATTAINED = 3
+"""Most objectives over which attainment is computed."""
 
 
 def pareto_ranks(F: FloatArray) -> IntArray:
@@ -160,13 +161,9 @@ def compare(fronts: Mapping[str, Front]) -> pd.DataFrame:
     """Compare fronts over equal objectives: size, hypervolume in one common box, and what each contributes.
 
     The box reaches from the best to the worst value of all fronts, 1 % beyond the worst; `share` is the share
-    of the front's points on the joint front; `hypervolume` of the joint front is 1.
+    of the front's points on the joint front; `hypervolume` of the joint front is 1; `knee` is an id.
     """
-    if len({front.objectives for front in fronts.values()}) != 1:
-        raise InvalidConstraint("Fronts over different objectives cannot be compared.", field="objectives")
-    together = np.vstack([front.F for front in fronts.values()])
-    span = np.where(np.ptp(together, axis=0) > 0, np.ptp(together, axis=0), 1.0)
-    reference = together.max(axis=0) + 0.01 * span
+    together, reference, span = _common_box(list(fronts.values()))
     whole = hypervolume(together, reference, span)
     best = moocore.is_nondominated(together, keep_weakly=True)
     lines, start = [], 0
@@ -179,9 +176,24 @@ def compare(fronts: Mapping[str, Front]) -> pd.DataFrame:
                 "subnets": len(front),
                 "hypervolume": front.hypervolume(reference, span) / whole,
                 "share": float(own.mean()) if len(own) else 0.0,
+                "knee": front.knee,
             }
         )
     return pd.DataFrame(lines)
+
+
+def _common_box(fronts: Sequence[Front]) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """All points (n, m) of some fronts, the reference point (m,) and the scale (m,) of the box around them."""
+    if len({front.objectives for front in fronts}) != 1:
+        raise InvalidConstraint(
+            "Fronts over different objectives cannot be compared.",
+            field="objectives",
+            value=sorted({",".join(o.name for o in front.objectives) for front in fronts}),
+            remedy="Name the objectives that all of them have.",
+        )
+    together = np.vstack([front.F for front in fronts])
+    span = np.where(np.ptp(together, axis=0) > 0, np.ptp(together, axis=0), 1.0)
+    return together, together.max(axis=0) + 0.01 * span, span
 
 
 def front_table(
@@ -213,7 +225,7 @@ def attainment(fronts: Sequence[Front], percentiles: Sequence[float] = (25, 50, 
     et al. 2001.
     """
     objectives = fronts[0].objectives
-    if any(front.objectives != objectives for front in fronts) or len(objectives) > _MOST_ATTAINED:
+    if any(front.objectives != objectives for front in fronts) or len(objectives) > MOST_ATTAINED:
         raise InvalidConstraint(
             "Attainment needs fronts over the same two or three objectives.",
             field="objectives",
@@ -224,6 +236,23 @@ def attainment(fronts: Sequence[Front], percentiles: Sequence[float] = (25, 50, 
     surfaces = moocore.eaf(points, sets, percentiles=sorted(percentiles))
     columns = {o.name: o.sign * surfaces[:, j] for j, o in enumerate(objectives)}
     return pd.DataFrame({**columns, "percentile": surfaces[:, -1]})
+
+
+def attained_volumes(
+    fronts: Sequence[Front], percentiles: Sequence[float] = (0, 25, 50, 75, 100)
+) -> pd.DataFrame:
+    """Hypervolume that at least so many per cent of several runs attain, in the box of `compare`.
+
+    Columns: `percentile`, and `hypervolume` as a share of that of all fronts together.
+    """
+    together, reference, span = _common_box(fronts)
+    whole = hypervolume(together, reference, span)
+    surfaces = attainment(fronts, percentiles)
+    lines = []
+    for percentile, surface in surfaces.groupby("percentile", sort=True):
+        attained = Front(surface, fronts[0].objectives).hypervolume(reference, span)
+        lines.append({"percentile": percentile, "hypervolume": attained / whole})
+    return pd.DataFrame(lines)
 
 
 def _table_value(choice: Any) -> Any:

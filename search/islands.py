@@ -27,21 +27,27 @@ from search.archive import Archive, Scored
 from search.engine import Generation, Settings, constrained_ranks, evolve
 from search.executors import Executor
 from search.feasibility import feasible_rows
-from search.front import crowding_distances, front_table
+from search.front import crowding_distances
 from search.operators import new_rows
 from search.problem import Evaluate, FloatArray, IntArray, Objective, Problem, SearchSpace, make_problem
 from search.record import (
     Manifest,
     Moment,
     load_manifest,
-    now,
-    plain_rows,
-    save_front,
+    new_manifest,
+    require_same_inputs,
     save_manifest,
-    versions,
 )
-from search.run import DEFAULT_STOP, ENUMERABLE, SearchResult, Stop, search
-from supernet.errors import CheckpointError, SettingsError
+from search.run import (
+    DEFAULT_STOP,
+    ENUMERABLE,
+    SearchResult,
+    Stop,
+    result_of,
+    save_result,
+    search,
+)
+from supernet.errors import SettingsError
 
 ENGINE = "islands"
 """What the record of such a search has for its engine."""
@@ -49,7 +55,6 @@ ENGINE = "islands"
 MOST = 1024
 """Most islands of one search."""
 
-_INPUTS = ("space_fingerprint", "objectives", "constraints", "seed", "engine", "settings", "warm_start")
 _IDLE_GENERATIONS = 100
 _STATE = re.compile(r"\d+-\d+\.npz")
 
@@ -211,19 +216,16 @@ def search_islands(
             resume=resume,
             save_every=save_every,
         )
-    manifest = Manifest(
-        space=space.name,
-        space_fingerprint=space.fingerprint,
-        objectives=problem.objectives,
-        constraints=tuple(constraints),
+    manifest = new_manifest(
+        space,
+        problem,
+        constraints=constraints,
         seed=seed,
         engine=ENGINE,
         settings=asdict(settings) | asdict(ring),
         stop=asdict(stop),
-        warm_start=plain_rows(warm_start),
-        provenance=dict(provenance or {}),
-        started=now(),
-        versions=versions(),
+        warm_start=warm_start,
+        provenance=provenance,
     )
     record = _Record(directory, manifest, save_every)
     islands = record.resumed(problem, settings) if resume else None
@@ -298,6 +300,11 @@ def _generations_left(joint: Generation, ring: Ring, settings: Settings, stop: S
     return max(1, left)
 
 
+def island_paths(directory: Path) -> list[Path]:
+    """The files in which a search on islands keeps the generations to resume from."""
+    return [path for path in (directory / "states").glob("*.npz") if _STATE.fullmatch(path.name)]
+
+
 class _Record:
     """The history of a search on islands and, with a directory, its files.
 
@@ -325,14 +332,7 @@ class _Record:
         if self.directory is None or not self._states():
             return None
         saved = load_manifest(self.directory)
-        for name in _INPUTS:
-            if getattr(saved, name) != getattr(self.manifest, name):
-                raise CheckpointError(
-                    f"The search in {self.directory} has another {name}.",
-                    field=name,
-                    value=getattr(self.manifest, name),
-                    remedy="Resume it with its own inputs, or start a new one in another directory.",
-                )
+        require_same_inputs(self.directory, saved, self.manifest)
         count = int(saved.settings["islands"])
         numbers = sorted({_number(path) for path in self._states()}, reverse=True)
         whole = [n for n in numbers if all(self._state(n, i).is_file() for i in range(count))]
@@ -382,41 +382,14 @@ class _Record:
 
     def finish(self, space: SearchSpace, joint: Generation, reason: str, seconds: float) -> SearchResult:
         """The result; with a directory also the front and the finished manifest."""
-        problem = joint.problem
-        columns = {name: joint.front.values[:, j] for j, name in enumerate(problem.columns)}
-        front = front_table(space, joint.front.rows, columns, problem.objectives)
-        result = SearchResult(
-            front=front.table,
-            objectives=problem.objectives,
-            evaluations=joint.evaluations,
-            generations=joint.number,
-            seconds=seconds,
-            hypervolume=joint.hypervolume,
-            history=tuple(self.history),
-            knee=front.knee,
-            reason=reason,
-        )
+        result = result_of(space, joint, reason, seconds, self.history)
         if self.directory is not None:
-            save_manifest(
-                self.directory,
-                replace(
-                    self.manifest,
-                    state="stopped" if reason == "stopped" else "done",
-                    reason=reason,
-                    finished=now(),
-                    generations=result.generations,
-                    evaluations=result.evaluations,
-                    seconds=seconds,
-                    hypervolume=result.hypervolume,
-                    history=result.history,
-                    front_sha256=save_front(self.directory, front),
-                ),
-            )
+            save_result(self.directory, self.manifest, result)
         return result
 
     def _states(self) -> list[Path]:
         assert self.directory is not None
-        return [p for p in (self.directory / "states").glob("*.npz") if _STATE.fullmatch(p.name)]
+        return island_paths(self.directory)
 
     def _state(self, number: int, island: int) -> Path:
         assert self.directory is not None

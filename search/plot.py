@@ -5,15 +5,15 @@ Both libraries are imported when a plot is asked for. The first objective is dra
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from search.front import Front
+from search.front import Front, attainment
 from search.problem import OBJECTIVES, Objective
-from supernet.errors import SettingsError
+from supernet.errors import InvalidConstraint, SettingsError
 from supernet.files import atomic_path, write_atomic
 
 if TYPE_CHECKING:
@@ -43,16 +43,44 @@ def plot_fronts(
     """
     target = Path(path)
     if target.suffix in PICTURES:
-        _picture(fronts, target, title, budget)
+        _picture(lambda axes: _draw(axes, fronts, budget), target, title)
     elif target.suffix == ".html":
         _page(fronts, target, title, budget)
     else:
-        raise SettingsError(
-            f"A plot cannot be written as {target.suffix or target.name!r}.",
-            field="path",
-            value=str(target),
-            remedy=f"End the name in {', '.join(PICTURES)} or .html.",
+        raise _unknown_format(target, (*PICTURES, ".html"))
+
+
+def plot_attainment(
+    fronts: Sequence[Front], path: Path | str, *, title: str | None = None, budget: float | None = None
+) -> None:
+    """Draw what some, half and all of several runs attain, over their two objectives; a picture for a talk.
+
+    Raises SettingsError as `plot_fronts`, InvalidConstraint for other than two objectives.
+    """
+    target = Path(path)
+    if len(fronts[0].objectives) != OBJECTIVES[0]:
+        raise InvalidConstraint(
+            "Attainment is drawn over two objectives.",
+            field="objectives",
+            value=[o.name for o in fronts[0].objectives],
+            remedy="Name two of them.",
         )
+    if target.suffix not in PICTURES:
+        raise _unknown_format(target, PICTURES)
+    surfaces = attainment(fronts, (0, 50, 100))
+    some, half, all_ = (
+        Front(part, fronts[0].objectives) for _, part in surfaces.groupby("percentile", sort=True)
+    )
+    _picture(lambda axes: _draw_attainment(axes, some, half, all_, budget), target, title)
+
+
+def _unknown_format(path: Path, known: Sequence[str]) -> SettingsError:
+    return SettingsError(
+        f"A plot cannot be written as {path.suffix or path.name!r}.",
+        field="path",
+        value=str(path),
+        remedy=f"End the name in {' or '.join(known)}.",
+    )
 
 
 def _label(objective: Objective) -> tuple[str, float]:
@@ -83,7 +111,7 @@ def _staircase(front: Front) -> tuple[list[float], list[float]]:
     return np.repeat(x, 2)[1:].tolist(), np.repeat(y, 2)[:-1].tolist()
 
 
-def _picture(fronts: Mapping[str, Front], path: Path, title: str | None, budget: float | None) -> None:
+def _picture(draw: Callable[[Axes], None], path: Path, title: str | None) -> None:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -97,7 +125,7 @@ def _picture(fronts: Mapping[str, Front], path: Path, title: str | None, budget:
     figure = Figure(figsize=(8.8, 5.4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    _draw(axes, fronts, budget)
+    draw(axes)
     if title:
         axes.set_title(title, loc="left", fontsize=14, fontweight="bold", color=_INK, pad=12)
     with atomic_path(path) as temporary:
@@ -115,6 +143,26 @@ def _draw(axes: Axes, fronts: Mapping[str, Front], budget: float | None) -> None
         axes.scatter(x, y, s=size, color=colour, label=name, linewidths=0, alpha=0.9, zorder=3)
     if len(fronts) == 1:
         _mark_knee(axes, next(iter(fronts.values())))
+    _finish(axes, first, second, budget)
+    if len(groups) > 1:
+        _legend(axes, first)
+
+
+def _draw_attainment(axes: Axes, some: Front, half: Front, all_: Front, budget: float | None) -> None:
+    first, second = half.objectives
+    (best_x, best_y), (worst_x, worst_y) = _staircase(some), _staircase(all_)
+    colour = _COLOURS[0]
+    axes.fill(
+        best_x + worst_x[::-1], best_y + worst_y[::-1], color=colour, alpha=0.2, linewidth=0,
+        label="between the best and the worst run",
+    )  # fmt: skip
+    axes.plot(*_staircase(half), color=colour, linewidth=2.2, label="attained by half of the runs")
+    _finish(axes, first, second, budget)
+    _legend(axes, first)
+
+
+def _finish(axes: Axes, first: Objective, second: Objective, budget: float | None) -> None:
+    """Budget line, labels, grid."""
     if budget is not None:
         limit = budget / _label(second)[1]
         axes.axvline(limit, color=_INK, linewidth=1.1, linestyle=(0, (5, 3)), zorder=1)
@@ -129,13 +177,15 @@ def _draw(axes: Axes, fronts: Mapping[str, Front], budget: float | None) -> None
     axes.set_axisbelow(True)
     for side in ("top", "right", "left", "bottom"):
         axes.spines[side].set_visible(False)
-    if len(groups) > 1:
-        axes.legend(
-            loc="lower right" if first.direction == "max" else "upper right",
-            frameon=False,
-            fontsize=11,
-            markerscale=1.4,
-        )
+
+
+def _legend(axes: Axes, first: Objective) -> None:
+    axes.legend(
+        loc="lower right" if first.direction == "max" else "upper right",
+        frameon=False,
+        fontsize=11,
+        markerscale=1.4,
+    )
 
 
 def _mark_knee(axes: Axes, front: Front) -> None:

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.operators import Domain
+from search.threads import one_blas_thread
 from supernet.errors import InvalidConstraint, PredictorError
 
 IntArray: TypeAlias = NDArray[np.int64]
@@ -173,7 +174,9 @@ class Problem:
 
     def values(self, rows: IntArray) -> FloatArray:
         """(n, d) genotypes → (n, c) finite values; PredictorError names a column that has others."""
-        return _matrix(self.evaluate(rows), self.columns, len(rows))
+        with one_blas_thread():
+            scored = self.evaluate(rows)
+        return _matrix(scored, self.columns, len(rows))
 
     def minimised(self, values: FloatArray) -> FloatArray:
         """(n, c) values → (n, m) objectives, all minimised."""
@@ -209,7 +212,8 @@ def make_problem(
     """
     domain = Domain.full(space.sizes)
     probe = np.vstack([domain.extremes(), domain.sample(np.random.default_rng(0), _PROBE)])
-    scored = evaluate(probe)
+    with one_blas_thread():
+        scored = evaluate(probe)
     columns = tuple(scored)
     chosen = _parse_objectives(objectives, columns)
     bounds, domain = _parse_constraints(constraints, space, domain, columns)

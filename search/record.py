@@ -25,12 +25,13 @@ import pandas as pd
 
 from search.engine import Generation
 from search.front import Front
-from search.problem import Objective
+from search.problem import IntArray, Objective, Problem, SearchSpace
 from supernet.errors import CheckpointError
 from supernet.files import atomic_path, write_atomic
 
 _FORMAT = 1
 _PACKAGES = ("numpy", "moocore", "pandas", "pymoo", "salnas")
+_INPUTS = ("space_fingerprint", "objectives", "constraints", "seed", "engine", "settings", "warm_start")
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,47 @@ class Manifest:
         fields["constraints"] = tuple(fields["constraints"])
         fields["history"] = tuple(Moment(**moment) for moment in fields["history"])
         return cls(**fields)
+
+
+def new_manifest(
+    space: SearchSpace,
+    problem: Problem,
+    *,
+    constraints: Sequence[str],
+    seed: int,
+    engine: str,
+    settings: Mapping[str, Any],
+    stop: Mapping[str, Any],
+    warm_start: IntArray | None,
+    provenance: Mapping[str, Any] | None,
+) -> Manifest:
+    """The manifest of a search that begins now."""
+    return Manifest(
+        space=space.name,
+        space_fingerprint=space.fingerprint,
+        objectives=problem.objectives,
+        constraints=tuple(constraints),
+        seed=seed,
+        engine=engine,
+        settings=settings,
+        stop=stop,
+        warm_start=plain_rows(warm_start),
+        provenance=dict(provenance or {}),
+        started=now(),
+        versions=versions(),
+    )
+
+
+def require_same_inputs(directory: Path | str, saved: Manifest, wanted: Manifest) -> None:
+    """CheckpointError, naming the first input that differs, where `saved` is of another search than `wanted`."""
+    for name in _INPUTS:
+        if getattr(saved, name) != getattr(wanted, name):
+            raise CheckpointError(
+                f"The search in {directory} has another {name}.",
+                field=name,
+                value=getattr(wanted, name),
+                remedy="Resume it with its own inputs, or start a new one in another directory.",
+            )
 
 
 @dataclass(frozen=True)

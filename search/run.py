@@ -19,15 +19,15 @@ from search.record import (
     Manifest,
     Moment,
     load_manifest,
+    new_manifest,
     now,
-    plain_rows,
+    require_same_inputs,
     save_front,
     save_manifest,
     save_state,
     state_path,
-    versions,
 )
-from supernet.errors import CheckpointError, SettingsError
+from supernet.errors import SettingsError
 
 ENGINES = ("nsga2", "pymoo-nsga2", "nsga3", "unsga3", "agemoea", "smsemoa", "moead")
 """`nsga2` is our own; the others run through pymoo."""
@@ -37,7 +37,6 @@ ENUMERABLE = 20_000
 
 _HISTORY_GROWTH = 1.1
 _IDLE_GENERATIONS = 100
-_INPUTS = ("space_fingerprint", "objectives", "constraints", "seed", "engine", "settings", "warm_start")
 
 
 @dataclass(frozen=True)
@@ -168,19 +167,16 @@ def search(
         )
     began = time.perf_counter()
     problem = make_problem(space, evaluate, objectives, constraints)
-    manifest = Manifest(
-        space=space.name,
-        space_fingerprint=space.fingerprint,
-        objectives=problem.objectives,
-        constraints=tuple(constraints),
+    manifest = new_manifest(
+        space,
+        problem,
+        constraints=constraints,
         seed=seed,
         engine=engine,
         settings=asdict(settings or Settings()),
         stop=asdict(stop),
-        warm_start=plain_rows(warm_start),
-        provenance=dict(provenance or {}),
-        started=now(),
-        versions=versions(),
+        warm_start=warm_start,
+        provenance=provenance,
     )
     start = None
     if directory is not None:
@@ -192,46 +188,18 @@ def search(
     generations = _generations(problem, manifest, settings, warm_start, stop, start)
     recorder = _Recorder(directory, manifest, save_every)
     last, reason = _follow(generations, stop, recorder, began, on_generation, should_stop)
-    return _finish(space, problem, last, reason, recorder, began)
-
-
-def rerun(directory: Path | str, space: SearchSpace, evaluate: Evaluate) -> SearchResult:
-    """Run the search recorded in `directory` again, for as many generations; the front is identical.
-
-    Raises CheckpointError where the space differs from the recorded one.
-    """
-    manifest = load_manifest(directory)
-    if manifest.space_fingerprint != space.fingerprint:
-        raise CheckpointError(
-            f"The search in {directory} is of space {manifest.space}, not {space.name}.",
-            field="space",
-            value=space.name,
-        )
-    warm = None if manifest.warm_start is None else np.array(manifest.warm_start, dtype=np.int64)
-    return search(
-        space,
-        evaluate,
-        objectives=manifest.objectives,
-        constraints=manifest.constraints,
-        seed=manifest.seed,
-        stop=Stop(generations=max(1, manifest.generations)),
-        engine=manifest.engine,
-        settings=Settings(**manifest.settings),
-        warm_start=warm,
-    )
+    seconds = recorder.manifest.seconds + time.perf_counter() - began
+    recorder.note(last, seconds, wanted=True)
+    result = result_of(space, last, reason, seconds, recorder.history)
+    if directory is not None:
+        save_result(directory, recorder.manifest, result)
+    return result
 
 
 def _resumed(directory: Path | str, wanted: Manifest, problem: Problem) -> tuple[Manifest, Generation]:
     """The saved manifest, its history cut to the saved generation, and that generation."""
     saved = load_manifest(directory)
-    for name in _INPUTS:
-        if getattr(saved, name) != getattr(wanted, name):
-            raise CheckpointError(
-                f"The search in {directory} has another {name}.",
-                field=name,
-                value=getattr(wanted, name),
-                remedy="Resume it with its own inputs, or start a new one in another directory.",
-            )
+    require_same_inputs(directory, saved, wanted)
     if saved.engine != "nsga2":
         raise SettingsError(
             f"A search by {saved.engine} cannot be resumed.", field="engine", value=saved.engine
@@ -332,43 +300,39 @@ def _follow(
     raise AssertionError("a generator of generations has no end")
 
 
-def _finish(
-    space: SearchSpace,
-    problem: Problem,
-    last: Generation,
-    reason: str,
-    recorder: _Recorder,
-    began: float,
+def result_of(
+    space: SearchSpace, last: Generation, reason: str, seconds: float, history: Sequence[Moment]
 ) -> SearchResult:
-    seconds = recorder.manifest.seconds + time.perf_counter() - began
-    recorder.note(last, seconds, wanted=True)
-    columns = {name: last.front.values[:, j] for j, name in enumerate(problem.columns)}
-    front = front_table(space, last.front.rows, columns, problem.objectives)
-    result = SearchResult(
+    """What a search that ended with generation `last` has found."""
+    columns = {name: last.front.values[:, j] for j, name in enumerate(last.problem.columns)}
+    front = front_table(space, last.front.rows, columns, last.problem.objectives)
+    return SearchResult(
         front=front.table,
-        objectives=problem.objectives,
+        objectives=last.problem.objectives,
         evaluations=last.evaluations,
         generations=last.number,
         seconds=seconds,
         hypervolume=last.hypervolume,
-        history=tuple(recorder.history),
+        history=tuple(history),
         knee=front.knee,
         reason=reason,
     )
-    if recorder.directory is not None:
-        save_manifest(
-            recorder.directory,
-            replace(
-                recorder.manifest,
-                state="stopped" if reason == "stopped" else "done",
-                reason=reason,
-                finished=now(),
-                generations=last.number,
-                evaluations=last.evaluations,
-                seconds=seconds,
-                hypervolume=last.hypervolume,
-                history=tuple(recorder.history),
-                front_sha256=save_front(recorder.directory, front),
-            ),
-        )
-    return result
+
+
+def save_result(directory: Path | str, manifest: Manifest, result: SearchResult) -> None:
+    """Write the front and the finished manifest."""
+    save_manifest(
+        directory,
+        replace(
+            manifest,
+            state="stopped" if result.reason == "stopped" else "done",
+            reason=result.reason,
+            finished=now(),
+            generations=result.generations,
+            evaluations=result.evaluations,
+            seconds=result.seconds,
+            hypervolume=result.hypervolume,
+            history=result.history,
+            front_sha256=save_front(directory, result.pareto),
+        ),
+    )

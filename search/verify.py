@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,18 @@ from search.improvement import best_batch
 from search.measuring import MeasuredTable, Measurement
 from search.operators import new_rows
 from search.problem import Evaluate, FloatArray, IntArray, Objective, Problem, SearchSpace, make_problem
-from search.record import Manifest, Moment, now, plain_rows, save_front, save_manifest, versions
-from search.run import ENUMERABLE, SearchResult, Stop
+from search.record import (
+    Moment,
+    new_manifest,
+    save_manifest,
+)
+from search.run import (
+    ENUMERABLE,
+    SearchResult,
+    Stop,
+    save_result,
+)
+from search.threads import one_blas_thread
 from supernet.errors import InfeasibleBudget, PredictorError, SettingsError
 
 ENGINE = "verified"
@@ -84,7 +94,8 @@ class Round:
 
     `measurements` and `hypervolume` (of the measured front) count everything so far; `expected` is the gain of
     hypervolume that was expected of this round; `error` is by column the mean absolute error of the corrected
-    predictions for the subnets of this round, in the unit of the column.
+    predictions for the subnets of this round, in the unit of the column. Hypervolumes are in the box of
+    `search.problem.make_problem` for the predictors as corrected until then; in a result, all are in the last one.
     """
 
     number: int
@@ -144,59 +155,96 @@ def verify(
     began = time.perf_counter()
     effort = effort or Effort()
     problem = make_problem(space, evaluate, objectives, constraints)
-    manifest = Manifest(
-        space=space.name,
-        space_fingerprint=space.fingerprint,
-        objectives=problem.objectives,
-        constraints=tuple(constraints),
+    manifest = new_manifest(
+        space,
+        problem,
+        constraints=constraints,
         seed=seed,
         engine=ENGINE,
         settings=asdict(settings or Settings()),
         stop=asdict(stop) | asdict(effort),
-        warm_start=plain_rows(warm_start),
-        provenance=dict(provenance or {}),
-        started=now(),
-        versions=versions(),
+        warm_start=warm_start,
+        provenance=provenance,
     )
     tables = [MeasuredTable(space, m, directory) for m in _useful(measurements, problem)]
     if directory is not None:
         save_manifest(directory, manifest)
     asker = _Asker(tables, executor or InProcess(), effort.budget, on_measured, should_stop)
-    known = _Known.nothing(space, problem, asker.columns)
-    warm = _first_rows(problem, seed, warm_start)
-    rounds: list[Round] = []
-    evaluations, correction, reason = 0, Correction(), "budget"
-    while len(known.rows) < effort.budget:
-        rng = np.random.default_rng((seed, len(rounds)))
-        current = _corrected(problem, correction, known)
-        found = _search(current, settings, stop, int(rng.integers(2**62)), warm)
-        evaluations += found.evaluations
-        size = min(effort.batch, effort.budget - len(known.rows))
-        rows, expected = _chosen(found, correction, known, size, rng)
-        if not len(rows):
-            reason = "exhausted"
-            break
-        if _is_stable(rounds, expected, effort.tolerance):
-            reason = "stable"
-            break
-        rows = asker.measure(rows)
-        if len(rows):
-            known = known.added(rows, asker.values(rows))
-            seconds = time.perf_counter() - began
-            rounds.append(_report(current, known, len(rows), expected, len(rounds), seconds))
-            if on_round is not None:
-                on_round(rounds[-1])
-        if asker.stopped:
-            reason = "stopped"
-            break
-        correction = known.correction()
-        warm = np.vstack([found.front.rows, known.rows[known.sound]])
-    if reason != "stopped":
-        _require_a_front(known, asker)
-    verified = _verified(known, tuple(rounds), evaluations, reason, time.perf_counter() - began)
+    state = _State(
+        correct=lambda c: make_problem(space, _corrected(evaluate, c), problem.objectives, constraints),
+        known=_Known.nothing(space, problem, asker.columns),
+        warm=_first_rows(problem, seed, warm_start),
+    )
+    while state.reason is None:
+        state = _next(state, effort, asker, settings, stop, seed, began)
+        if on_round is not None and state.measured:
+            on_round(state.rounds[-1])
+    if state.reason != "stopped":
+        _require_a_front(state.known, asker)
+    verified = _verified(state, time.perf_counter() - began)
     if directory is not None:
-        save_manifest(directory, _finished(manifest, verified, save_front(directory, verified.pareto)))
+        rounds = {"rounds": [asdict(r) for r in verified.rounds]}
+        save_result(directory, replace(manifest, provenance={**manifest.provenance, **rounds}), verified)
     return verified
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    """Where a verification stands between two rounds.
+
+    `correct` gives the problem with corrected predictions, `warm` (k, d) begins the next search, `measured` says
+    whether the last round measured anything, `reason` why there is no next one.
+    """
+
+    correct: Callable[[Correction], Problem]
+    known: _Known
+    warm: IntArray
+    correction: Correction = field(default_factory=Correction)
+    rounds: tuple[Round, ...] = ()
+    evaluations: int = 0
+    measured: bool = False
+    reason: str | None = None
+
+
+def _next(
+    state: _State,
+    effort: Effort,
+    asker: _Asker,
+    settings: Settings | None,
+    stop: Stop,
+    seed: int,
+    began: float,
+) -> _State:
+    """One round: search, choose, measure, learn."""
+    number = len(state.rounds)
+    rng = np.random.default_rng((seed, number))
+    problem = state.correct(state.correction)
+    known = state.known.in_box_of(problem)
+    size = min(effort.batch, effort.budget - len(known.rows))
+    if size < 1:
+        return replace(state, known=known, measured=False, reason="budget")
+    found = _search(_unmeasured(problem, known), settings, stop, int(rng.integers(2**62)), state.warm)
+    state = replace(state, known=known, evaluations=state.evaluations + found.evaluations, measured=False)
+    rows, expected = _chosen(found, state.correction, known, size, rng)
+    if not len(rows):
+        return replace(state, reason="exhausted")
+    if _is_stable(known, state.rounds, expected, effort.tolerance):
+        return replace(state, reason="stable")
+    rows = asker.measure(rows)
+    reason = "stopped" if asker.stopped else None
+    if not len(rows):
+        return replace(state, reason=reason)
+    known = known.added(rows, asker.values(rows))
+    seconds = time.perf_counter() - began
+    return replace(
+        state,
+        known=known,
+        warm=np.vstack([found.front.rows, known.rows[known.sound]]),
+        correction=known.correction(),
+        rounds=(*state.rounds, _report(problem, known, len(rows), expected, number, seconds)),
+        measured=True,
+        reason=reason,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,6 +278,15 @@ class _Known:
             predicted=np.vstack([self.predicted, predicted]),
             values=np.vstack([self.values, values]),
         )
+
+    def in_box_of(self, problem: Problem) -> _Known:
+        """The same, its hypervolumes in the box of another problem."""
+        box = replace(self.problem, reference=problem.reference, scale=problem.scale)
+        return replace(self, problem=box)
+
+    def first(self, n: int) -> _Known:
+        """The first n subnets."""
+        return replace(self, rows=self.rows[:n], predicted=self.predicted[:n], values=self.values[:n])
 
     @cached_property
     def sound(self) -> NDArray[np.bool_]:
@@ -379,15 +436,16 @@ def _search(problem: Problem, settings: Settings | None, stop: Stop, seed: int, 
     return generation
 
 
-def _corrected(problem: Problem, correction: Correction, known: _Known) -> Problem:
-    """The problem as it is known so far."""
-
-    def evaluate(rows: IntArray) -> dict[str, NDArray[Any]]:
-        return known.hidden(rows, correction.apply(rows, problem.evaluate(rows)))
-
-    return replace(problem, evaluate=evaluate)
+def _corrected(evaluate: Evaluate, correction: Correction) -> Evaluate:
+    return lambda rows: correction.apply(rows, evaluate(rows))
 
 
+def _unmeasured(problem: Problem, known: _Known) -> Problem:
+    """The problem of what is not measured yet."""
+    return replace(problem, evaluate=lambda rows: known.hidden(rows, problem.evaluate(rows)))
+
+
+@one_blas_thread()
 def _chosen(
     found: Generation, correction: Correction, known: _Known, size: int, rng: np.random.Generator
 ) -> tuple[IntArray, float]:
@@ -433,11 +491,11 @@ def _scenarios(
     return draws
 
 
-def _is_stable(rounds: Sequence[Round], expected: float, tolerance: float) -> bool:
-    if len(rounds) < 2 or rounds[-1].hypervolume <= 0.0:
+def _is_stable(known: _Known, rounds: Sequence[Round], expected: float, tolerance: float) -> bool:
+    if len(rounds) < 2 or known.hypervolume <= 0.0:
         return False
-    gained = rounds[-1].hypervolume - rounds[-2].hypervolume
-    return max(gained, expected) <= tolerance * rounds[-1].hypervolume
+    gained = known.hypervolume - known.first(rounds[-2].measurements).hypervolume
+    return max(gained, expected) <= tolerance * known.hypervolume
 
 
 def _report(
@@ -477,39 +535,22 @@ def _require_a_front(known: _Known, asker: _Asker) -> None:
     )
 
 
-def _verified(
-    known: _Known, rounds: tuple[Round, ...], evaluations: int, reason: str, seconds: float
-) -> Verified:
+def _verified(state: _State, seconds: float) -> Verified:
+    known = state.known.in_box_of(state.correct(state.correction))
+    rounds = tuple(replace(r, hypervolume=known.first(r.measurements).hypervolume) for r in state.rounds)
     front = known.table(known.best)
     return Verified(
         front=front.table,
         objectives=known.problem.objectives,
-        evaluations=evaluations,
+        evaluations=state.evaluations,
         generations=len(rounds),
         seconds=seconds,
         hypervolume=known.hypervolume,
         history=tuple(Moment(r.number, r.measurements, r.seconds, r.hypervolume) for r in rounds),
         knee=front.knee,
-        reason=reason,
+        reason=state.reason or "",
         measured=known.table(np.flatnonzero(known.sound)).table.drop(columns="knee"),
         measurements=len(known.rows),
         failures=int((~known.sound).sum()),
         rounds=rounds,
-    )
-
-
-def _finished(manifest: Manifest, verified: Verified, digest: str) -> Manifest:
-    """The manifest with what came of it."""
-    return replace(
-        manifest,
-        state="stopped" if verified.reason == "stopped" else "done",
-        reason=verified.reason,
-        finished=now(),
-        generations=verified.generations,
-        evaluations=verified.evaluations,
-        seconds=verified.seconds,
-        hypervolume=verified.hypervolume,
-        history=verified.history,
-        front_sha256=digest,
-        provenance={**manifest.provenance, "rounds": [asdict(r) for r in verified.rounds]},
     )

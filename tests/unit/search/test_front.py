@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from search.front import (
     Front,
+    attained_volumes,
     attainment,
     compare,
     crowding_distances,
@@ -215,6 +216,19 @@ def test_attainment_counts_runs() -> None:
     assert by_percentile[0].tolist() == [[0.9, 20.0], [0.8, 10.0]]
     assert by_percentile[50].tolist() == [[0.7, 10.0]]
     assert by_percentile[100].tolist() == [[0.5, 10.0]]
+
+
+def test_attained_volume_falls_from_the_best_to_the_worst_run() -> None:
+    def run(*points: tuple[float, float]) -> Front:
+        table = pd.DataFrame(points, columns=["accuracy", "latency_ms"]).assign(id="x")
+        return Front(table, OBJECTIVES)
+
+    runs = [run((0.5, 10.0), (0.8, 20.0)), run((0.5, 10.0), (0.7, 20.0))]
+    found = attained_volumes(runs, (0, 100)).set_index("percentile")["hypervolume"]
+    reference, span = np.array([-0.5 + 0.003, 20.1]), np.array([0.3, 10.0])
+    volumes = [one.hypervolume(reference, span) for one in runs]
+    assert found[0] == pytest.approx(1.0)
+    assert found[100] == pytest.approx(volumes[1] / volumes[0])
 
 
 def test_attainment_of_different_objectives_is_refused(front: Front) -> None:

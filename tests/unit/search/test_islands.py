@@ -98,7 +98,7 @@ def test_arrivals_settle_where_they_are_better() -> None:
     assert (ranks[:-1] <= ranks[1:] + after.ranks.max()).all()
     assert (after.ranks[:3] == 0).all()
     again = with_arrivals(after, arrivals)
-    np.testing.assert_array_equal(again.rows, after.rows)
+    np.testing.assert_array_equal(np.unique(again.rows, axis=0), np.unique(after.rows, axis=0))
 
 
 def test_migrants_come_from_the_front_of_the_island_before() -> None:

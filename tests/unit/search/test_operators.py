@@ -47,13 +47,15 @@ def test_initial_rows_differ_and_are_as_many_as_there_can_be(domain: Domain, see
     assert len(rows) == min(n, domain.size)
 
 
-def test_initial_rows_reach_from_all_small_to_all_large() -> None:
+def test_initial_rows_begin_with_the_extremes_and_are_uniform() -> None:
     domain = Domain.full(np.full(45, 4))
-    rows = initial_rows(domain, np.random.default_rng(0), 200)
+    rows = initial_rows(domain, np.random.default_rng(0), 2000)
     assert (rows[0] == 0).all()
     assert (rows[1] == 3).all()
-    sums = rows.sum(axis=1) / 135
-    assert np.histogram(sums, bins=5, range=(0, 1))[0].min() >= 10
+    shares = np.stack([(rows[2:] == choice).mean(axis=0) for choice in range(4)])
+    np.testing.assert_allclose(shares, 0.25, atol=0.05)
+    together = np.corrcoef(rows[2:].T) - np.eye(45)
+    assert np.abs(together).max() < 0.12
 
 
 @given(domains, seeds)

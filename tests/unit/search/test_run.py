@@ -14,7 +14,7 @@ from search.engine import Generation, Settings
 from search.front import hypervolume
 from search.problem import make_problem
 from search.record import load_manifest, load_record
-from search.run import DEFAULT_STOP, ENGINES, Stop, rerun, search
+from search.run import DEFAULT_STOP, ENGINES, Stop, search
 from search.synthetic import additive_space
 from supernet.errors import CheckpointError, InfeasibleBudget, InvalidConstraint, SettingsError
 
@@ -59,7 +59,7 @@ def test_each_stop_condition_ends_a_search(stop: Stop, reason: str) -> None:
     if stop.generations:
         assert result.generations == 7
     if reason == "evaluations":
-        assert 3000 <= result.evaluations < 3200
+        assert 3000 <= result.evaluations < 3400
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_search_that_has_nothing_new_to_try_ends() -> None:
 
 
 @pytest.mark.parametrize("at", [0, 3, 17, 40])
-@pytest.mark.parametrize("stop", [Stop(evaluations=12_000), Stop(stalled_hypervolume=1e-3, window=20)])
+@pytest.mark.parametrize("stop", [Stop(evaluations=24_000), Stop(stalled_hypervolume=1e-3, window=20)])
 def test_a_killed_search_resumes_to_the_identical_front(tmp_path: Path, at: int, stop: Stop) -> None:
     arguments: dict[str, Any] = {"constraints": ["latency_ms<=4"], "seed": 4, "stop": stop}
     whole = search(SPACE, SPACE, **arguments)
@@ -131,30 +131,6 @@ def test_a_new_search_in_an_old_directory_begins_anew(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(
         again.front, search(SPACE, SPACE, stop=Stop(evaluations=4000), seed=1).front
     )
-
-
-@pytest.mark.parametrize("engine", ["nsga2", "pymoo-nsga2"])
-def test_a_recorded_search_runs_again_to_the_identical_front(tmp_path: Path, engine: str) -> None:
-    result = search(
-        SPACE,
-        SPACE,
-        constraints=["latency_ms<=3", "gene0!=1"] if engine == "nsga2" else [],
-        stop=Stop(seconds=0.2, evaluations=3000),
-        settings=Settings(population=50),
-        engine=engine,
-        warm_start=SPACE.exact_front()[1][:5],
-        directory=tmp_path,
-    )
-    again = rerun(tmp_path, SPACE, SPACE)
-    pd.testing.assert_frame_equal(again.front, result.front, check_exact=True)
-
-
-def test_rerunning_in_another_space_is_refused(tmp_path: Path) -> None:
-    search(SPACE, SPACE, stop=Stop(evaluations=1000), directory=tmp_path)
-    other = additive_space(9, 2, 1)
-    object.__setattr__(other, "fingerprint", "other")
-    with pytest.raises(CheckpointError):
-        rerun(tmp_path, other, other)
 
 
 def test_a_cancelled_search_keeps_its_partial_front(tmp_path: Path) -> None:
