@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from service.errors import NotFound
 
+_INCOMING = ".incoming-"
 _NAME = re.compile(r"[0-9a-f]{64}\.[a-z0-9]{1,8}")
 
 
@@ -25,7 +27,7 @@ class Artifacts:
     def incoming(self, suffix: str) -> Iterator[Path]:
         """A path to write a new file to; what is left of it afterwards is removed."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self._folder, prefix=".incoming-") as folder:
+        with tempfile.TemporaryDirectory(dir=self._folder, prefix=_INCOMING) as folder:
             yield Path(folder) / f"artifact{suffix}"
 
     def keep(self, path: Path) -> Path:
@@ -48,3 +50,23 @@ class Artifacts:
                 remedy="Export the subnet again.",
             )
         return path
+
+    def tidy(self, before: float, most_bytes: int) -> int:
+        """Remove files written before that time, the oldest beyond `most_bytes`, and what a killed worker left.
+
+        Returns how many artifacts went.
+        """
+        if not self._folder.is_dir():
+            return 0
+        found = [(path, path.stat()) for path in self._folder.iterdir() if _NAME.fullmatch(path.name)]
+        found.sort(key=lambda entry: entry[1].st_mtime, reverse=True)
+        total, removed = 0, 0
+        for path, status in found:
+            total += status.st_size
+            if status.st_mtime < before or total > most_bytes:
+                path.unlink(missing_ok=True)
+                removed += 1
+        for path in self._folder.glob(f"{_INCOMING}*"):
+            if path.stat().st_mtime < before:
+                shutil.rmtree(path, ignore_errors=True)
+        return removed

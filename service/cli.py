@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console, Group
@@ -24,15 +24,24 @@ from rich.text import Text
 from typer.exceptions import TyperException
 
 from service import display
+from service.models_cli import register as register_models
 from service.settings import Settings
 from supernet.errors import SalnasError, SettingsError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL import Image
     from rich.console import RenderableType
 
+    from search.executors import Executor
+    from search.run import SearchResult
     from service.estimates import Estimates
     from service.ports import KeyStore
+    from service.remote import Remote
     from service.workbench import Workbench
+
+T = TypeVar("T")
 
 DEFAULT_SPACE = "salnas"
 BAD_INPUT = 2
@@ -46,12 +55,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+data_app = typer.Typer(no_args_is_help=True, help="Look at data sets.")
 device_app = typer.Typer(no_args_is_help=True, help="Devices whose latency can be predicted.")
-front_app = typer.Typer(no_args_is_help=True, help="Read the front of a finished search.")
+front_app = typer.Typer(no_args_is_help=True, help="Show, query, draw and compare fronts that were found.")
 keys_app = typer.Typer(no_args_is_help=True, help="API keys of the service.")
 app.add_typer(front_app, name="front")
 app.add_typer(keys_app, name="keys")
+app.add_typer(data_app, name="data")
 app.add_typer(device_app, name="device")
+predictor_app = typer.Typer(no_args_is_help=True, help="What the search believes, and how right it is.")
+app.add_typer(predictor_app, name="predictor")
 
 ArchText = Annotated[
     str, typer.Argument(metavar="ARCH", help="max, min, random:SEED, an id, or the path of a JSON file.")
@@ -63,19 +76,32 @@ SupernetOption = Annotated[
     str | None,
     typer.Option("--supernet", metavar="ID|FILE", help="Id of a supernet, or a .safetensors file."),
 ]
+ServerOption = Annotated[
+    str | None,
+    typer.Option("--server", metavar="URL", help="Ask this service instead (default: SALNAS_SERVER)."),
+]
+FrontObjectives = Annotated[
+    list[str] | None,
+    typer.Option("--objective", "-o", help="Look at these 2 to 4 columns; those that were searched for."),
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model", metavar="NAME|FILE", help="A reference model, or a trained file, instead of a subnet."
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, to standard output.")]
 
 
 @app.command()
 def space(
     name: Annotated[str, typer.Argument(help="Name of a space.")] = DEFAULT_SPACE,
+    server: ServerOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what can be chosen in a search space."""
-    from service.workbench import describe_space
-    from supernet.space import get_space
-
-    found = describe_space(get_space(name))
+    with _service(server) as service:
+        found = service.client.space(name) if service else _space(name)
     _show(as_json, found, lambda: display.space_view(found))
 
 
@@ -85,13 +111,12 @@ def describe(
     space: Annotated[str | None, typer.Option(help="Space of max, min and random:SEED.")] = None,
     supernet: SupernetOption = None,
     layers: Annotated[bool, typer.Option("--layers", help="List every layer.")] = False,
+    server: ServerOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show the costs of a subnet, what is predicted for it, and how it is built."""
-    from service.workbench import describe_subnet, parse_arch
-
-    estimates = _estimates(arch, space, supernet)
-    found = describe_subnet(estimates, parse_arch(estimates.space, arch, files=True))
+    with _service(server) as service:
+        found = service.describe(arch, space, supernet) if service else _described(arch, space, supernet)
     _show(as_json, found, lambda: display.subnet_view(found, layers=layers))
 
 
@@ -116,19 +141,53 @@ def search(
     generations: Annotated[int | None, typer.Option(help="Stop after so many generations.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Stop after so many seconds.")] = None,
     engine: Annotated[str, typer.Option(help="nsga2, or an algorithm of pymoo by name.")] = "nsga2",
+    islands: Annotated[
+        int | None,
+        typer.Option(
+            help="Search on so many islands, in processes of their own (Ray; RAY_ADDRESS joins some)."
+        ),
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Measure what is found, correct the predictors, search on.")
+    ] = False,
+    measurements: Annotated[int, typer.Option(min=1, help="With --verify: most subnets to measure.")] = 64,
+    data: Annotated[
+        str, typer.Option(help="With --verify: data set whose training photos are scored.")
+    ] = "osie",
+    photos: Annotated[int, typer.Option(min=1, help="With --verify: photos, the last of that split.")] = 80,
     out: Annotated[Path | None, typer.Option(help="Folder for the front and the record.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the search in --out.")] = False,
     supernet: SupernetOption = None,
+    server: ServerOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Find the Pareto front under constraints; without a limit, until it stops growing."""
-    from service.workbench import DEFAULT_OBJECTIVES, SearchRequest
+    from service.workbench import DEFAULT_OBJECTIVES, SearchRequest, Verification
     from supernet.files import write_atomic
 
     if resume and out is None:
         raise SettingsError(
             "There is nothing to resume.", field="resume", remedy="Name the folder with --out."
         )
+    with _service(server) as service:
+        if service is not None:
+            _only_here(engine=(engine, "nsga2"), generations=(generations, None), verify=(verify, False))
+            wanted = {
+                "objectives": objective,
+                "constraints": constraint,
+                "device": device,
+                "accuracy_metric": metric,
+                "seed": seed,
+                "evaluations": evaluations,
+                "seconds": seconds,
+                "islands": islands,
+                "supernet": supernet,
+            }
+            asked = {name: value for name, value in wanted.items() if value is not None}
+            with _progress("searching", evaluations) as advance:
+                found = service.search(asked, lambda done: advance(done, None), out=out, resume=resume)
+            _show_search(as_json, found, out)
+            return
     bench = _workbench(supernet)
     request = SearchRequest(
         objectives=tuple(objective or DEFAULT_OBJECTIVES),
@@ -141,75 +200,202 @@ def search(
         seconds=seconds,
         engine=engine,
     )
-    with _progress("searching", request.stop().evaluations) as advance:
-        result = bench.search(
-            request,
-            on_generation=lambda g: advance(g.evaluations, None),
-            directory=out,
-            resume=resume,
-        )
+    what = ("measuring", None) if verify else ("searching", request.stop().evaluations)
+    with _islands(bench, islands) as where, _progress(*what) as advance:
+        if verify:
+            result: SearchResult = bench.verify(
+                request,
+                Verification(measurements, data, photos),
+                on_measured=advance,
+                directory=out,
+                resume=resume,
+                **where,
+            )
+        else:
+            result = bench.search(
+                request,
+                on_generation=lambda g: advance(g.evaluations, None),
+                directory=out,
+                resume=resume,
+                **where,
+            )
     if out is not None:
         write_atomic(out / "subnets.csv", bench.front(result, request).table.to_csv(index=False))
-    found = bench.front_json(result, request) | {"directory": None if out is None else str(out)}
+    _show_search(as_json, bench.front_json(result, request), out)
 
-    def view() -> RenderableType:
-        parts = [display.front_view(found), display.search_summary(found)]
-        return Group(*parts, f"Saved in {out}") if out else Group(*parts)
 
-    _show(as_json, found, view)
+@app.command()
+def rerun(
+    record: Annotated[
+        Path, typer.Argument(metavar="RECORD", help="Folder that `salnas search --out` wrote.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="Folder for a record of its own.")] = None,
+    supernet: SupernetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a recorded search again and tell whether its front is identical; what was measured is not repeated."""
+    bench = _workbench(supernet)
+    again, request = bench.run_again(record, out=out)
+    found = bench.front_json(again.result, request) | {
+        "record": str(record),
+        "identical": again.identical,
+        "differences": {name: list(pair) for name, pair in again.differences.items()},
+    }
+    _show(as_json, found, lambda: Group(display.search_summary(found), display.again_view(found)))
 
 
 @front_app.command("show")
 def front_show(
-    directory: Annotated[Path, typer.Argument(help="Folder that `salnas search --out` wrote.")],
+    front: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FRONT", help="Folder of a search, or CSV or Parquet; with --server, id of a search."
+        ),
+    ],
     within: Annotated[
         list[str] | None, typer.Option(help="Keep subnets inside a bound such as 'macs<=1e9'; repeat.")
     ] = None,
     best: Annotated[int | None, typer.Option(min=1, help="Keep the best by the first objective.")] = None,
+    objective: FrontObjectives = None,
+    server: ServerOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the front of a finished search, or the part of it inside a budget."""
-    from search.record import load_record
+    """Show a front with its knee and hypervolume, or the part of it inside a budget."""
+    found = _stored_front(front, within, best, None, objective, server)
+    _show(as_json, found, lambda: Group(display.front_view(found), display.front_facts(found)))
+
+
+@front_app.command("query")
+def front_query(
+    front: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FRONT", help="Folder of a search, or CSV or Parquet; with --server, id of a search."
+        ),
+    ],
+    constraint: Annotated[
+        list[str] | None,
+        typer.Option("--constraint", "-c", help="A bound such as 'latency_ms<=30' or 'stem.width==16'."),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Subnets to return, best first.")] = 1,
+    by: Annotated[str | None, typer.Option(help="What best means; the first objective.")] = None,
+    objective: FrontObjectives = None,
+    server: ServerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Answer a budget from a stored front: the best subnets inside it, without a search."""
+    found = _stored_front(front, constraint, k, by, objective, server)
+    _show(as_json, found, lambda: display.front_view(found))
+
+
+@front_app.command("plot")
+def front_plot(
+    fronts: Annotated[
+        list[Path], typer.Argument(metavar="FRONT...", help="Folders of searches, or CSV or Parquet.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="PNG, SVG or PDF for a talk; HTML to explore.")],
+    title: Annotated[str | None, typer.Option(help="Heading.")] = None,
+    budget: Annotated[float | None, typer.Option(help="Limit on the second objective, in its unit.")] = None,
+    attainment: Annotated[
+        bool, typer.Option("--attainment", help="What some, half and all of the runs attain.")
+    ] = False,
+    objective: FrontObjectives = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw one front, several in one picture, or what several runs of one search attain."""
+    from search.plot import plot_attainment, plot_fronts
+    from search.stored import open_fronts
+
+    named = open_fronts(fronts, objective or ())
+    if attainment:
+        plot_attainment(list(named.values()), out, title=title, budget=budget)
+    else:
+        plot_fronts(named, out, title=title, budget=budget)
+    found = {"path": str(out), "fronts": list(named), "size_bytes": out.stat().st_size}
+    _show(as_json, found, lambda: Text(f"Drawn in {out}"))
+
+
+@front_app.command("compare")
+def front_compare(
+    fronts: Annotated[
+        list[Path], typer.Argument(metavar="FRONT...", help="Folders of searches, or CSV or Parquet.")
+    ],
+    objective: FrontObjectives = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare fronts in one box: hypervolume, share of the joint front, knees, what runs attain together."""
+    from search.front import MOST_ATTAINED, attained_volumes, compare
+    from search.stored import open_fronts
+
+    named = open_fronts(fronts, objective or ())
+    objectives = next(iter(named.values())).objectives
+    attained = attained_volumes(list(named.values())) if len(objectives) <= MOST_ATTAINED else None
+    found = {
+        "objectives": [f"{o.direction}:{o.name}" for o in objectives],
+        "fronts": compare(named).to_dict("records"),
+        "attainment": [] if attained is None else attained.to_dict("records"),
+    }
+    _show(as_json, found, lambda: display.comparison_view(found))
+
+
+def _stored_front(
+    front: Path,
+    constraints: list[str] | None,
+    best: int | None,
+    by: str | None,
+    objectives: list[str] | None,
+    server: str | None,
+) -> dict[str, Any]:
+    """The front of a folder or file here, or that of a search of a service, as plain data."""
+    with _service(server) as service:
+        if service is not None:
+            _only_here(by=(by, None), objective=(objectives, None))
+            return service.front(str(front), tuple(constraints or ()), best)
+    from search.stored import open_front
     from service.workbench import stored_front
 
-    found = stored_front(load_record(directory), tuple(within or ()), best)
-    _show(as_json, found, lambda: display.front_view(found))
+    return stored_front(open_front(front, objectives or ()), tuple(constraints or ()), best, by)
 
 
 @app.command()
 def export(
-    arch: ArchText,
     out: Annotated[Path, typer.Option("--out", help="ONNX file to write.")],
     precision: Annotated[str, typer.Option(help="fp32, fp16, or int8 (needs --photos).")] = "fp32",
+    arch: Annotated[
+        str, typer.Argument(metavar="ARCH", help="max, min, random:SEED, an id, or the path of a JSON file.")
+    ] = "",
     photos: Annotated[
         Path | None, typer.Option(help="Folder of photos that int8 is calibrated and the file checked on.")
     ] = None,
+    model: ModelOption = None,
     supernet: SupernetOption = None,
+    server: ServerOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a subnet as ONNX, checked against torch."""
-    from service.pictures import load_folder
-
-    if precision == "int8" and photos is None:
+    """Write a subnet, or a reference model, as ONNX, checked against torch."""
+    if bool(arch) == bool(model):
         raise SettingsError(
-            "An int8 model is calibrated on photos.",
-            field="photos",
-            remedy="Name a folder of them with --photos.",
+            "Name a subnet or a model to export, one of them.",
+            field="arch",
+            remedy="Such as max, or --model fastsal-a.",
         )
-    bench = _workbench(supernet)
-    chosen = bench.arch(arch, files=True)
-    target = _file_to_write(out, (".onnx",))
-    report = bench.export(chosen, target, precision, load_folder(photos) if photos else ())
-    found = {"subnet": bench.space.id_of(chosen), "supernet": bench.id, **_plain(asdict(report))}
+    with _service(None if model else server) as service:
+        if model:
+            found = _exported_model(model, _file_to_write(out, (".onnx",)), precision)
+        elif service is not None:
+            _only_here(photos=(photos, None))
+            found = service.export(arch, _file_to_write(out, (".onnx",)), precision, supernet)
+        else:
+            found = _exported(arch, out, precision, photos, supernet)
 
     def view() -> RenderableType:
         facts = [
-            ("file", str(report.path)),
-            ("size", display.size(report.size_bytes)),
-            ("parity", f"{report.parity_error:.1e} largest difference to torch"),
-            ("precision", f"{report.precision}, opset {report.opset}"),
-            ("sha256", report.sha256),
-            ("time", display.duration(report.seconds)),
+            ("file", str(found["path"])),
+            ("size", display.size(found["size_bytes"])),
+            ("parity", f"{found['parity_error']:.1e} largest difference to torch"),
+            ("precision", f"{found['precision']}, opset {found['opset']}"),
+            ("sha256", found["sha256"]),
+            ("time", display.duration(found["seconds"])),
         ]
         return display.facts_view(found["subnet"], "exported", facts)
 
@@ -218,7 +404,9 @@ def export(
 
 @app.command()
 def predict(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Photos.")],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE...", help="Photos, folders of photos, or one film.")
+    ],
     out: Annotated[
         Path,
         typer.Option(help="Overlay to write (.png or .jpg; the raw map goes beside it as .npy) or a folder."),
@@ -227,30 +415,63 @@ def predict(
     raw: Annotated[
         Path | None, typer.Option(help="Raw map of one photo: .npy, float32 in [0, 1], or .png, 16-bit grey.")
     ] = None,
+    model: ModelOption = None,
     supernet: SupernetOption = None,
+    server: ServerOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Predict where people look in photos: an overlay to look at and the raw map for each."""
-    from service.pictures import plan_outputs, write_prediction
-    from supernet.images import load_image
+    """Predict where people look in photos: an overlay to look at and the raw map for each; or in a film.
 
-    bench = _workbench(supernet)
-    chosen = bench.arch(arch, files=True)
+    With --model csnet-x2 it is the salient object, and its mask is written too.
+    """
+    from service.models import finds_objects
+    from service.pictures import expand_folders, plan_outputs, write_mask, write_prediction
+    from supernet.images import load_image
+    from supernet.video import is_film
+
+    if not model and any(is_film(image) for image in images):
+        _predict_film(images, out, arch, supernet, server, as_json)
+        return
+    images = expand_folders(images)
     plan = plan_outputs(images, out, raw)
-    photos = [load_image(image) for image in images] if len(images) <= 16 else None
-    found: dict[str, Any] = {"subnet": bench.space.id_of(chosen), "supernet": bench.id, "predictions": []}
-    bench.net(chosen)
-    with _progress("predicting", len(images)) as advance:
-        for number, target in enumerate(plan):
+    predictor = _model_predictor(model) if model else _predictor(server, arch, supernet)
+    with predictor as (identity, found_in, predict_one):
+        photos = [load_image(image) for image in images] if len(images) <= 16 else None
+        found: dict[str, Any] = {"subnet": identity, "supernet": found_in, "predictions": []}
+        for number, target in _each(plan, "predicting"):
             photo = photos[number] if photos else load_image(target.image)
             started = time.perf_counter()
-            saliency = bench.predict(chosen, photo)
+            saliency = predict_one(photo, target.image)
             seconds = time.perf_counter() - started
             write_prediction(target, photo, saliency)
-            found["predictions"].append(target.to_json(saliency) | {"seconds": seconds})
-            advance(number + 1, None)
+            mask = {"mask": str(write_mask(target, saliency))} if model and finds_objects(model) else {}
+            found["predictions"].append(target.to_json(saliency) | mask | {"seconds": seconds})
 
     _show(as_json, found, lambda: display.predictions_view(found))
+
+
+def _predict_film(
+    films: list[Path], out: Path, arch: str, supernet: str | None, server: str | None, as_json: bool
+) -> None:
+    from supernet.video import predict_film
+
+    if len(films) > 1 or server is not None:
+        raise SettingsError(
+            "A film is predicted alone and on this machine.",
+            field="image",
+            value=[str(film) for film in films],
+            remedy="Pass one film, without --server.",
+        )
+    target = out if out.suffix else out / f"{films[0].stem}.mp4"
+    bench = _workbench(supernet)
+    chosen = bench.arch(arch, files=True)
+    with _progress("predicting", None) as advance:
+        report = predict_film(lambda frame: bench.predict(chosen, frame), films[0], target, progress=advance)
+    identity = {"subnet": bench.space.id_of(chosen), "supernet": bench.id}
+    found = identity | {"film": str(report.path), "frames": report.frames, "fps": report.fps}
+    found |= {"size": list(report.size), "peaks": [list(peak) for peak in report.peaks]}
+    facts = [("film", str(report.path)), ("frames", f"{report.frames} at {report.fps:g} a second")]
+    _show(as_json, found, lambda: display.facts_view(identity["subnet"], "predicted", facts))
 
 
 @app.command()
@@ -260,12 +481,20 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, val or all.")] = "val",
     limit: Annotated[int | None, typer.Option(help="Only the first so many photos.")] = None,
     per_photo: Annotated[Path | None, typer.Option(help="Write the scores of each photo as CSV.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write an HTML page with the worst and the best photos.")
+    ] = None,
+    model: ModelOption = None,
     supernet: SupernetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Score a subnet on photos with recorded fixations or saliency maps."""
+    """Score a subnet on photos with recorded fixations or saliency maps; a --model also on object masks."""
     from supernet.files import write_atomic
 
+    if model:
+        found = _evaluated_model(model, data, split, limit)
+        _show(as_json, found, lambda: display.scores_view(found))
+        return
     bench = _workbench(supernet)
     chosen = bench.arch(arch, files=True)
     started = time.perf_counter()
@@ -275,6 +504,18 @@ def evaluate(
     photos = scores.pop("n")
     if per_photo is not None:
         write_atomic(per_photo, evaluation.to_csv())
+    if report is not None:
+        from supernet.data.registry import open_dataset
+        from supernet.report import write_report
+
+        write_report(
+            _file_to_write(report, (".html",)),
+            evaluation,
+            open_dataset(data, split=split),
+            lambda image: bench.predict(chosen, image),
+            subnet=bench.space.id_of(chosen),
+            supernet=bench.id,
+        )
     found = {
         "subnet": bench.space.id_of(chosen),
         "supernet": bench.id,
@@ -311,6 +552,22 @@ def train(context: typer.Context, as_json: JsonOption = False) -> None:
         _print_json({"checkpoint": printed.getvalue().strip()})
 
 
+@data_app.command("check")
+def data_check(
+    data: Annotated[str, typer.Argument(metavar="DIR", help="Folder of a data set, or its name.")],
+    as_json: JsonOption = False,
+    most: Annotated[int, typer.Option(min=1, help="Show so many problems.")] = 20,
+) -> None:
+    """Read every file of a data set; say what it holds and which files are wrong. Exit code 1 if any is."""
+    from supernet.data.check import check_dataset
+
+    with _progress("reading", None) as advance:
+        report = check_dataset(data, progress=advance)
+    _show(as_json, report.to_json(), lambda: Text("\n".join(report.lines(most))))
+    if not report.is_sound:
+        raise typer.Exit(1)
+
+
 @app.command()
 def collect(
     what: Annotated[
@@ -326,6 +583,13 @@ def collect(
     ] = None,
     rounds: Annotated[int, typer.Option(min=3, help="Inferences of each timed subnet.")] = 15,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the subnets that are drawn.")] = 0,
+    runtime: Annotated[
+        str, typer.Option(help="Runtime to time: onnxruntime, onnxruntime-int8, openvino or torch.")
+    ] = "onnxruntime",
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Measure on so many workers (Ray; RAY_ADDRESS joins a cluster)."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure subnets and fit the predictors; the same command again continues where it stopped."""
@@ -338,14 +602,17 @@ def collect(
             remedy="Say accuracy, latency, fit or all.",
         )
     bench = _workbench(supernet)
-    from predictors.fit import Job, fit_all, measure_accuracy, measure_latency
+    from predictors.fit import Job, cpu_device, fit_all, measure_accuracy, measure_latency
 
-    job = Job(bench.file.path, bench.results, seed)
-    with redirect_stdout(sys.stderr if as_json else sys.stdout):
+    job, counts = Job(bench.file.path, bench.results, seed), threads or [1, 2]
+    devices = [cpu_device(count, runtime) for count in counts]
+    with redirect_stdout(sys.stderr if as_json else sys.stdout), _workers(workers, devices) as executor:
         if what in ("accuracy", "all"):
-            measure_accuracy(job, subnets=subnets, photos=photos, data=data)
+            measure_accuracy(job, subnets=subnets, photos=photos, data=data, executor=executor)
         if what in ("latency", "all"):
-            measure_latency(job, subnets=timed, threads=threads or [1, 2], rounds=rounds)
+            measure_latency(
+                job, subnets=timed, threads=counts, rounds=rounds, runtime_name=runtime, executor=executor
+            )
         if what in ("fit", "all"):
             fit_all(job)
     if as_json:
@@ -353,11 +620,110 @@ def collect(
 
 
 @device_app.command("list")
-def device_list(supernet: SupernetOption = None, as_json: JsonOption = False) -> None:
+def device_list(
+    supernet: SupernetOption = None, server: ServerOption = None, as_json: JsonOption = False
+) -> None:
     """Show the devices there are and how well their latency is predicted."""
-    bench = _workbench(supernet)
-    found = {"supernet": bench.id, "devices": bench.devices()}
+    with _service(server) as service:
+        if service is not None:
+            found = service.devices(supernet)
+        else:
+            bench = _workbench(supernet)
+            found = {"supernet": bench.id, "devices": bench.devices()}
     _show(as_json, found, lambda: display.devices_view(found))
+
+
+@device_app.command("pack")
+def device_pack(
+    out: Annotated[Path, typer.Argument(metavar="ZIP", help="Zip to write.")],
+    models: Annotated[
+        int, typer.Option(min=10, max=100, help="10 rank subnets, 30 predict within 10 %.")
+    ] = 30,
+    supernet: SupernetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the pack that measures a device with nothing but Python, numpy and onnxruntime."""
+    from predictors.pack import pack_rows, write_pack
+    from predictors.runtimes import exporter
+
+    bench, target = _workbench(supernet), _file_to_write(out, (".zip",))
+    write_pack(bench.space, pack_rows(bench.space, models), exporter(bench.supernet), target)
+    found = {"file": str(target), "models": models, "bytes": target.stat().st_size}
+    lines = f"{target}: unpack it on the device, pip install numpy onnxruntime, python measure.py --help"
+    _show(as_json, found, lambda: Text(lines))
+
+
+@device_app.command("add")
+def device_add(
+    name: Annotated[str, typer.Argument(help="What the device is called from now on.")],
+    csv: Annotated[
+        Path, typer.Argument(metavar="CSV", help="Columns id and latency_ms: what the pack wrote.")
+    ],
+    runtime: Annotated[str, typer.Option(help="Runtime it was measured with.")] = "",
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads it was measured with.")] = None,
+    description: Annotated[str, typer.Option(help="What else to remember.")] = "",
+    unit: Annotated[str | None, typer.Option(help="ms, s, us or ns, where the heading is wrong.")] = None,
+    replace_it: Annotated[bool, typer.Option("--replace", help="Replace a device of that name.")] = False,
+    supernet: SupernetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Learn the latency of a device from measurements of 10 subnets or more."""
+    import numpy as np
+
+    from predictors.device_csv import read_measurements
+    from predictors.devices import Registration, list_devices, make_device, predictor_path, save_device
+
+    bench = _workbench(supernet)
+    folder = bench.results / "predictors" / bench.id
+    if predictor_path(folder, name).exists() and not replace_it:
+        raise SettingsError(
+            f"There is a device {name!r} already.",
+            field="name",
+            value=name,
+            remedy="Choose another name, or say --replace.",
+        )
+    measured = read_measurements(csv, bench.space, unit=unit)
+    known = list_devices(folder, bench.space)
+    registration = Registration(name, runtime, threads, description)
+    device = make_device(bench.space, registration, measured, known, np.random.default_rng(0))
+    save_device(folder, device, measured)
+    quality = device.predictor.quality.to_json()
+    found = {
+        "name": name,
+        "start": device.predictor.provenance["start"],
+        "notes": device.details["notes"],
+        "quality": quality,
+    }
+    facts = [
+        ("measured", f"{quality['n']} subnets"),
+        ("rank correlation", f"{quality['spearman']:.3f} (held out)"),
+        ("within 10 %", f"{quality['within_10']:.0%}"),
+        ("learnt from", str(found["start"])),
+        *(("note", note) for note in found["notes"]),
+    ]
+    _show(as_json, found, lambda: display.facts_view(name, "added", facts))
+
+
+@predictor_app.command("report")
+def predictor_report(
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for predictors.md and its plots; default results/benchmarks.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of folds and repeats.")] = 0,
+    supernet: SupernetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tables and plots of what the predictors say of subnets that they have not seen."""
+    from predictors.fit import Job, write_report
+
+    bench = _workbench(supernet)
+    with redirect_stdout(sys.stderr if as_json else sys.stdout):
+        path = write_report(
+            Job(bench.file.path, bench.results, seed), out or bench.results / "benchmarks", _progress_line
+        )
+    figures = json.loads(path.with_suffix(".json").read_text())
+    found = {"supernet": bench.id, "file": str(path), **figures}
+    _show(as_json, found, lambda: Text(f"Wrote {path}"))
 
 
 @app.command()
@@ -457,6 +823,9 @@ def _check_free(host: str, port: int) -> None:
         ) from error
 
 
+register_models(app, lambda as_json, found, view: _show(as_json, found, view))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and end the process with its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -533,6 +902,167 @@ def _workbench(supernet: str | None) -> Workbench:
     name = supernet or settings.supernet
     is_file = name.endswith(".safetensors") or "/" in name
     return Workbench.open(settings.results, Path(name) if is_file else name, cached_nets=settings.cached_nets)
+
+
+@contextmanager
+def _service(server: str | None) -> Iterator[Remote | None]:
+    """The service to ask, None where commands do their work here."""
+    settings = _settings()
+    address = server or settings.server
+    if not address:
+        yield None
+        return
+    from service.client import Client
+    from service.remote import Remote
+
+    with Client(address, settings.api_key or None) as client:
+        yield Remote(client)
+
+
+def _only_here(**options: tuple[object, object]) -> None:
+    """Refuse options (value, default) that a service does not take."""
+    for name, (value, default) in options.items():
+        if value != default:
+            raise SettingsError(
+                f"--{name} does not go with --server.",
+                field=name,
+                value=str(value),
+                remedy="Leave it out, or leave --server and SALNAS_SERVER out.",
+            )
+
+
+def _space(name: str) -> dict[str, Any]:
+    from service.workbench import describe_space
+    from supernet.space import get_space
+
+    return describe_space(get_space(name))
+
+
+def _described(arch: str, space: str | None, supernet: str | None) -> dict[str, Any]:
+    from service.workbench import describe_subnet, parse_arch
+
+    estimates = _estimates(arch, space, supernet)
+    return describe_subnet(estimates, parse_arch(estimates.space, arch, files=True))
+
+
+def _exported(
+    arch: str, out: Path, precision: str, photos: Path | None, supernet: str | None
+) -> dict[str, Any]:
+    from service.pictures import load_folder
+
+    if precision == "int8" and photos is None:
+        raise SettingsError(
+            "An int8 model is calibrated on photos.",
+            field="photos",
+            remedy="Name a folder of them with --photos.",
+        )
+    bench = _workbench(supernet)
+    chosen = bench.arch(arch, files=True)
+    target = _file_to_write(out, (".onnx",))
+    report = bench.export(chosen, target, precision, load_folder(photos) if photos else ())
+    return {"subnet": bench.space.id_of(chosen), "supernet": bench.id, **_plain(asdict(report))}
+
+
+def _exported_model(model: str, out: Path, precision: str) -> dict[str, Any]:
+    from service.models import export_model
+
+    if precision != "fp32":
+        raise SettingsError(
+            "Reference models are exported in fp32.",
+            field="precision",
+            value=precision,
+            remedy="Leave it out.",
+        )
+    report = export_model(model, _settings().results, out)
+    return {"subnet": model, "supernet": None, **_plain(report)}
+
+
+@contextmanager
+def _predictor(
+    server: str | None, arch: str, supernet: str | None
+) -> Iterator[tuple[str, str, Callable[[Image.Image, Path], NDArray[np.float32]]]]:
+    """Id of the subnet and its supernet, and what maps a photo (also given by its path), here or at a service."""
+    with _service(server) as service:
+        if service is not None:
+            subnet = service.subnet_id(arch, supernet)
+            yield (
+                subnet,
+                service.supernet_id(supernet),
+                lambda photo, path: service.predict(photo, path, subnet, supernet),
+            )
+            return
+        bench = _workbench(supernet)
+        chosen = bench.arch(arch, files=True)
+        bench.net(chosen)
+        yield bench.space.id_of(chosen), bench.id, lambda photo, path: bench.predict(chosen, photo)
+
+
+def _evaluated_model(model: str, data: str, split: str, limit: int | None) -> dict[str, Any]:
+    from service.models import evaluate_model, open_model
+
+    started = time.perf_counter()
+    net = open_model(model, _settings().results)
+    with _progress("evaluating", limit) as advance:
+        scored = evaluate_model(net, data, split=split, limit=limit, progress=advance)
+    return {"subnet": model, "supernet": None, **scored, "seconds": time.perf_counter() - started}
+
+
+@contextmanager
+def _model_predictor(
+    model: str,
+) -> Iterator[tuple[str, str, Callable[[Image.Image, Path], NDArray[np.float32]]]]:
+    from service.models import finds_objects, open_model, predict_with
+
+    predict_one = predict_with(open_model(model, _settings().results), objects=finds_objects(model))
+    yield model, "", lambda photo, path: predict_one(photo)
+
+
+def _each(items: Sequence[T], what: str) -> Iterator[tuple[int, T]]:
+    """The items with their places, and a bar that follows."""
+    with _progress(what, len(items)) as advance:
+        for number, item in enumerate(items):
+            yield number, item
+            advance(number + 1, None)
+
+
+def _show_search(as_json: bool, front: Mapping[str, Any], out: Path | None) -> None:
+    found = {**front, "directory": None if out is None else str(out)}
+
+    def view() -> RenderableType:
+        parts = [display.front_view(found), display.search_summary(found)]
+        return Group(*parts, f"Saved in {out}") if out else Group(*parts)
+
+    _show(as_json, found, view)
+
+
+@contextmanager
+def _workers(workers: int | None, devices: Sequence[str]) -> Iterator[Executor | None]:
+    """What measurements are spread over, where they are to be."""
+    if workers is None:
+        yield None
+        return
+    from search.distributed import RayExecutor
+
+    with RayExecutor(workers=workers, devices=devices) as executor:
+        yield executor
+
+
+def _progress_line(text: str) -> None:
+    Console(stderr=True, highlight=False).print(text)
+
+
+@contextmanager
+def _islands(bench: Workbench, islands: int | None) -> Iterator[dict[str, Any]]:
+    """What a search needs to run on islands, as arguments; none where there are to be none."""
+    if islands is None:
+        yield {}
+        return
+    from search.distributed import RayExecutor
+    from search.islands import Ring
+
+    ring = Ring(islands)
+    with RayExecutor(devices=bench.estimates.devices) as executor:
+        yield {"ring": ring, "executor": executor}
 
 
 def _estimates(arch: str, space: str | None, supernet: str | None) -> Estimates:

@@ -13,8 +13,8 @@ from rich.text import Text
 
 _SHOWN = 20
 _MOST_QUANTITIES = 5
-_BETTER = {"kld": "lower"}
-_LABELS = {"auc": "AUC"}
+_BETTER = {"kld": "lower", "mae": "lower"}
+_LABELS = {"auc": "AUC", "max_f": "max F", "mae": "MAE"}
 _NO_QUANTITY = ("id", "resolution", "knee")
 _HEADINGS = {"latency_ms": "latency", "parameters": "params", "memory_bytes": "memory"}
 
@@ -115,6 +115,54 @@ def front_view(front: Mapping[str, Any], shown: int = _SHOWN) -> RenderableType:
     )
 
 
+def front_facts(front: Mapping[str, Any]) -> Text:
+    """Knee and hypervolume of a front, a line each."""
+    objectives = [text.partition(":")[2] for text in front["objectives"]]
+    knee = next((subnet for subnet in front["subnets"] if subnet["id"] == front["knee"]), None)
+    lines = []
+    if knee is not None:
+        values = ", ".join(
+            f"{_front_label(name, front)} {_quantity(name, knee[name])}" for name in objectives
+        )
+        lines.append(f"knee {knee['id']}: {values}")
+    if front.get("hypervolume") is not None:
+        lines.append(f"hypervolume of the whole front in the box of its search: {front['hypervolume']:.4f}")
+    return Text("\n".join(lines))
+
+
+def again_view(found: Mapping[str, Any]) -> Text:
+    """Whether a search that was run again found the same, and what might be the reason where it did not."""
+    number = len(found["subnets"])
+    if found["identical"]:
+        return Text(f"identical to {found['record']}: {number} subnets, every value the same", style="green")
+    lines = [f"not the front of {found['record']}"]
+    lines += [f"  {name}: {then} then, {now} now" for name, (then, now) in found["differences"].items()]
+    return Text("\n".join(lines), style="red")
+
+
+def comparison_view(found: Mapping[str, Any]) -> RenderableType:
+    """Fronts beside each other, and what they attain together."""
+    table = _table("front", "subnets", "hypervolume", "on the joint front", "knee")
+    for front in found["fronts"]:
+        share = f"{front['share']:.0%}"
+        table.add_row(
+            front["front"], str(front["subnets"]), f"{front['hypervolume']:.4f}", share, front["knee"] or "–"
+        )
+    parts: list[RenderableType] = [_title("Fronts", f"over {', '.join(found['objectives'])}"), table]
+    if len(found["fronts"]) > 1 and found["attainment"]:
+        attained = _table("attained by", "hypervolume")
+        for line in found["attainment"]:
+            least = "at least one" if line["percentile"] == 0 else f"{line['percentile']:.0f} %"
+            attained.add_row(least, f"{line['hypervolume']:.4f}")
+        parts.append(attained)
+    parts.append(Text("hypervolume: share of that of all of them together, in one box", style="dim"))
+    return Group(*parts)
+
+
+def _front_label(name: str, front: Mapping[str, Any]) -> str:
+    return {**_HEADINGS, "accuracy": _label(front["accuracy_metric"])}.get(name) or name
+
+
 def _quantities(front: Mapping[str, Any]) -> list[str]:
     """The columns of a front: its objectives, then others while there is room."""
     objectives = [text.partition(":")[2] for text in front["objectives"]]
@@ -125,10 +173,16 @@ def _quantities(front: Mapping[str, Any]) -> list[str]:
 
 def search_summary(front: Mapping[str, Any]) -> Text:
     """How a search went, in one line."""
+    reason = _REASONS.get(front["reason"], front["reason"])
+    if "measurements" in front:
+        failed = f", {front['failures']} of them in vain" if front["failures"] else ""
+        return Text(
+            f"{front['measurements']} subnets measured{failed} in {duration(front['seconds'])}, "
+            f"{front['evaluations']:,} tried by predictions; {reason}"
+        )
     rate = count(front["evaluations_per_second"])
     return Text(
-        f"{front['evaluations']:,} subnets tried in {duration(front['seconds'])} ({rate}/s); "
-        f"{_REASONS.get(front['reason'], front['reason'])}"
+        f"{front['evaluations']:,} subnets tried in {duration(front['seconds'])} ({rate}/s); {reason}"
     )
 
 
@@ -139,6 +193,8 @@ _REASONS = {
     "stalled_hypervolume": "the front stopped growing",
     "enumerated": "that is all of them",
     "exhausted": "nothing new is left to try",
+    "budget": "the limit is reached",
+    "stable": "the front is stable",
 }
 
 
@@ -227,7 +283,21 @@ def _title(name: str, about: str) -> Text:
 def _table(*names: str, justify: Literal["left", "right"] = "right") -> Table:
     """A table whose columns of words are left-aligned, those of numbers as said."""
     table = Table(box=box.SIMPLE, header_style="bold", padding=(0, 1), pad_edge=False)
-    words = {"", "stage", "  subnet", "id", "layer", "kind", "metric", "better", "device", "runtime"}
+    words = {
+        "",
+        "front",
+        "knee",
+        "attained by",
+        "stage",
+        "  subnet",
+        "id",
+        "layer",
+        "kind",
+        "metric",
+        "better",
+        "device",
+        "runtime",
+    }
     for name in names:
         table.add_column(name, justify="left" if name in words else justify, no_wrap=True)
     return table

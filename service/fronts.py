@@ -1,7 +1,9 @@
 """Stored fronts: a table with predictions, bounds and measured values beside each other; answers to budgets.
 
 A front is kept as Parquet. Beside `id`, the genes and `knee` it has one column for each quantity, and for each
-predicted one (say accuracy) also accuracy_low, accuracy_high and accuracy_measured, empty where unknown.
+predicted one (say accuracy) also accuracy_low, accuracy_high and accuracy_measured, empty where unknown. The front
+of a verified search has measured values in the columns of its quantities, and what was predicted in
+accuracy_predicted.
 """
 
 from __future__ import annotations
@@ -86,7 +88,7 @@ class StoredFront:
 
     def subnets(self) -> list[dict[str, Any]]:
         """Plain data for each subnet: predicted quantities with bounds, exact ones as numbers, resolution."""
-        aside = {f"{name}_{part}" for name in self.predicted for part in _ASIDE}
+        aside = {f"{name}_{part}" for name in self.predicted for part in ("predicted", *_ASIDE)}
         quantities = [str(c) for c in self.table.columns if c not in aside and _is_quantity(str(c), self)]
         columns = {str(name): self.table[name].tolist() for name in self.table.columns}
         return [
@@ -102,7 +104,8 @@ class StoredFront:
     def _quantity(self, columns: dict[str, list[Any]], name: str, i: int) -> Any:
         if name not in self.predicted:
             return int(columns[name][i]) if name in COSTS else columns[name][i]
-        parts = {"predicted": columns[name][i], **{part: columns[f"{name}_{part}"][i] for part in _ASIDE}}
+        said = columns.get(f"{name}_predicted", columns[name])
+        parts = {"predicted": said[i], **{part: columns[f"{name}_{part}"][i] for part in _ASIDE}}
         return {
             part: value if value is not None and np.isfinite(value) else None for part, value in parts.items()
         }
@@ -127,7 +130,8 @@ def annotated(
         measured = estimates.measured.get(estimates.full_name(name, choice), {})
         added[f"{name}_low"] = interval.low
         added[f"{name}_high"] = interval.high
-        added[f"{name}_measured"] = [measured.get(identity, np.nan) for identity in table["id"]]
+        known_values = [measured.get(identity, np.nan) for identity in table["id"]]
+        added[f"{name}_measured"] = table[name] if f"{name}_predicted" in table else known_values
     return StoredFront(table.assign(**added), front.objectives, predicted, hypervolume)
 
 

@@ -156,7 +156,14 @@ class Job:
                 f"The worker died {idle} times in a row while it ran this job.",
                 remedy="See the log of the service; resume the job when the cause is mended.",
             )
-            return self._moved(JobState.FAILED, lease=None, failure=failure, finished=now, idle_claims=0)
+            return self._moved(
+                JobState.FAILED,
+                lease=None,
+                failure=failure,
+                finished=now,
+                idle_claims=0,
+                cancel_requested=False,
+            )
         return self._moved(
             JobState.RUNNING,
             lease=Lease(worker, token, now + seconds),

@@ -20,13 +20,15 @@ from service.devices import Devices
 from service.http import BodyLimit, RequestContext, add_error_handlers
 from service.logs import set_up_logs
 from service.metrics import Metrics
+from service.patience import PatientProtocol
 from service.ports import JobStore, Store
 from service.processes import Lane, WorkerProcess, database_url, open_benches, runners
-from service.routes import devices, exports, health, page, searches, subnets, supernets
+from service.routes import devices, exports, health, models, page, searches, subnets, supernets
 from service.schemas import Problem
 from service.settings import Settings
 from service.store.sql import open_store
 from service.trust import Guard, allowed_hosts
+from service.upkeep import Upkeep
 from service.use_cases import Exports, Limits, Searches, Subnets
 from service.worker import Pace, Worker
 from supernet.errors import SalnasError
@@ -69,11 +71,20 @@ def create_app(
         workers_alive=crew.alive,
     )
 
+    upkeep = Upkeep(
+        jobs,
+        artifacts,
+        days=settings.keep_days,
+        most_bytes=settings.max_export_bytes,
+        kept=frozenset({searching.default_id}),
+    )
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         crew.start()
         await asyncio.to_thread(_attempt, "default front", lambda: _ensure_default(context, benches))
-        crew.begin(lambda: _attempt("preparation", lambda: _warm_up(benches)))
+        crew.begin(lambda leaving: _attempt("preparation", lambda: _warm_up(benches)))
+        crew.begin(upkeep.run)
         yield
         context.leaving.set()
         await asyncio.to_thread(crew.stop)
@@ -88,7 +99,7 @@ def create_app(
         responses={422: {"model": Problem, "description": "The request cannot be done."}},
     )
     app.state.context = context
-    for module in (searches, subnets, exports, devices, supernets, health):
+    for module in (searches, subnets, exports, devices, supernets, models, health):
         app.include_router(module.router)
     app.include_router(page.router, dependencies=[READ])
     add_error_handlers(app)
@@ -112,6 +123,7 @@ def serve(settings: Settings) -> None:
         app,
         host=settings.host,
         port=settings.port,
+        http=PatientProtocol,
         access_log=False,
         log_config=None,
         server_header=False,
@@ -165,9 +177,9 @@ class _Crew:
         for thread in self._threads:
             thread.start()
 
-    def begin(self, work: Callable[[], None]) -> None:
-        """Do something in the background once."""
-        thread = threading.Thread(target=work, name="preparation", daemon=True)
+    def begin(self, work: Callable[[threading.Event], None]) -> None:
+        """Do something in the background, which ends by itself or when the event that it is given is set."""
+        thread = threading.Thread(target=work, args=(self._leaving,), name="background", daemon=True)
         thread.start()
         self._threads.append(thread)
 
@@ -179,6 +191,8 @@ class _Crew:
     def stop(self) -> None:
         """Hand running jobs back and end."""
         self._leaving.set()
+        for process in self._processes:
+            process.dismiss()
         for process in self._processes:
             process.stop()
         for thread in self._threads:

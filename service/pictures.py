@@ -68,6 +68,25 @@ def plan_outputs(images: Sequence[Path], out: Path, raw: Path | None = None) -> 
     return targets
 
 
+def expand_folders(images: Sequence[Path]) -> list[Path]:
+    """Each folder replaced by its photos, by name. Raises ImageError for a folder without any."""
+    found: list[Path] = []
+    for image in images:
+        if not image.is_dir():
+            found.append(image)
+            continue
+        photos = sorted(path for path in image.iterdir() if path.suffix.lower() in PHOTOS)
+        if not photos:
+            raise ImageError(
+                f"There is no photo in {image}.",
+                field="image",
+                value=str(image),
+                remedy=f"Name a folder with files that end in {', '.join(PHOTOS)}.",
+            )
+        found += photos
+    return found
+
+
 def load_folder(folder: Path, most: int = 64) -> list[Image.Image]:
     """The first photos of a folder, by name. Raises ImageError where it holds none or one is damaged."""
     from supernet.images import load_image
@@ -96,6 +115,16 @@ def write_prediction(target: Target, photo: Image.Image, saliency: NDArray[np.fl
             np.save(temporary, saliency)
         else:
             Image.fromarray(np.rint(saliency * 65535).astype(np.uint16)).save(temporary)
+
+
+def write_mask(target: Target, saliency: NDArray[np.float32]) -> Path:
+    """Write a map (H, W) in [0, 1] as 8-bit grey beside the overlay, `….mask.png`; returns its path."""
+    from PIL import Image
+
+    path = target.overlay.with_suffix(".mask.png")
+    with atomic_path(path) as temporary:
+        Image.fromarray(np.rint(saliency * 255).astype(np.uint8)).save(temporary)
+    return path
 
 
 def _in_folder(folder: Path, image: Path) -> tuple[Path, Path]:

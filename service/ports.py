@@ -100,6 +100,10 @@ class JobStore(Protocol):
         """Forget a job with its events and blobs; nothing happens where there is none."""
         ...
 
+    def ended(self, kinds: Sequence[JobKind], before: float) -> list[str]:
+        """Ids of up to 1000 jobs of these kinds that ended before that time and do not run or wait again."""
+        ...
+
     def counts(self) -> list[QueueCount]:
         """The jobs by kind and state."""
         ...

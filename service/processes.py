@@ -22,6 +22,7 @@ from types import FrameType
 from service.artifacts import Artifacts
 from service.benches import WorkbenchShelf
 from service.devices import DeviceRunner, PackRunner, RegisteredDevices
+from service.islands import Islands, IslandsOnRay
 from service.jobs import JobKind
 from service.logs import set_up_logs
 from service.ports import Benches, JobStore, Runner
@@ -66,15 +67,19 @@ class WorkerProcess:
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
 
-    def stop(self) -> None:
-        """Ask it to hand its job back and leave; end it where it does not."""
+    def dismiss(self) -> None:
+        """Ask it to hand its job back and leave."""
         self._leaving.set()
         self._thread.join()
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+
+    def stop(self) -> None:
+        """Wait for it to leave, which it was asked to; end it where it does not."""
+        self.dismiss()
         process = self._process
         if process is None:
             return
-        if process.stdin is not None:
-            process.stdin.close()
         try:
             process.wait(_ENDING_SECONDS)
         except subprocess.TimeoutExpired:
@@ -115,10 +120,16 @@ def database_url(settings: Settings) -> str:
     return settings.database or f"sqlite:///{settings.state.absolute() / 'jobs.db'}"
 
 
-def runners(lane: Lane, settings: Settings, benches: Benches, artifacts: Artifacts) -> dict[JobKind, Runner]:
-    """Who does the jobs of a lane."""
+def runners(
+    lane: Lane,
+    settings: Settings,
+    benches: Benches,
+    artifacts: Artifacts,
+    islands: Islands | None = None,
+) -> dict[JobKind, Runner]:
+    """Who does the jobs of a lane; islands are computed here unless something else is given."""
     if lane is Lane.SEARCHES:
-        return {JobKind.SEARCH: SearchRunner(benches, settings.save_seconds)}
+        return {JobKind.SEARCH: SearchRunner(benches, settings.save_seconds, islands)}
     return {
         JobKind.EXPORT: ExportRunner(benches, artifacts, Path(settings.photos) if settings.photos else None),
         JobKind.DEVICE: DeviceRunner(benches),
@@ -155,12 +166,28 @@ def main() -> None:
 
     threading.Thread(target=follow_parent, name="parent", daemon=True).start()
     store = open_store(database_url(settings))
-    jobs = runners(lane, settings, open_benches(settings, store), Artifacts(settings.state / "artifacts"))
+    benches = open_benches(settings, store)
+    islands = _islands_on_ray(settings, benches, leaving) if lane is Lane.SEARCHES else None
+    jobs = runners(lane, settings, benches, Artifacts(settings.state / "artifacts"), islands)
     name = f"{socket.gethostname()}:{os.getpid()}:{lane}"
     try:
         Worker(store, jobs, name=name, pace=Pace(lease=settings.lease_seconds)).run(leaving)
     finally:
         store.close()
+        if islands is not None and not islands.close():
+            os._exit(0)  # Ray cannot be interrupted, and what it started leaves with this process
+
+
+def _islands_on_ray(
+    settings: Settings, benches: WorkbenchShelf, leaving: threading.Event
+) -> IslandsOnRay | None:
+    if settings.ray == "off":
+        return None
+    workers = max(1, (os.cpu_count() or 1) // settings.workers)
+    islands = IslandsOnRay(leaving, workers=workers, devices=lambda: benches.get().estimates.devices)
+    if settings.ray == "start":
+        islands.begin()
+    return islands
 
 
 if __name__ == "__main__":

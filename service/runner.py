@@ -7,10 +7,12 @@ worker may die, or run on after losing its lease, without harm.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import tempfile
 import time
+import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -18,9 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.front import front_table
+from search.islands import island_paths
 from search.record import state_path
 from service.artifacts import Artifacts
 from service.fronts import StoredFront, annotated
+from service.islands import Islands, IslandsHere
 from service.jobs import Progress
 from service.pictures import load_folder
 from service.ports import Bench, Benches, Outcome, Session
@@ -50,15 +54,19 @@ _REPORT_SHARE = 0.05
 class SearchRunner:
     """Runs searches."""
 
-    def __init__(self, benches: Benches, save_every: float = 5.0) -> None:
+    def __init__(self, benches: Benches, save_every: float = 5.0, islands: Islands | None = None) -> None:
         self._benches = benches
         self._save_every = save_every
+        self._islands = islands or IslandsHere()
 
     def run(self, session: Session) -> Outcome:
         """See `Runner.run`."""
         bench = self._benches.get(session.job.request["supernet"])
         request = search_request(session.job.request)
         ancestors = session.blob(ANCESTORS)
+        where = self._where(session)
+        if where is None:
+            return Outcome({}, complete=False, blobs={})
         with tempfile.TemporaryDirectory(prefix="salnas-search-") as folder:
             directory = Path(folder)
             resume = _restore(session, directory)
@@ -71,12 +79,23 @@ class SearchRunner:
                 resume=resume,
                 save_every=self._save_every,
                 warm_start=None if ancestors is None else rows_of_ids(bench.space, json.loads(ancestors)),
+                **where,
             )
             complete = result.reason != "stopped"
             reporter.last(result, complete=complete)
             blobs = {FRONT: _final_front(bench, request, result).to_bytes()}
             state = {STATE: None, MANIFEST: None} if complete else _saved_state(directory)
             return Outcome(search_result(result), complete, {**blobs, **state})
+
+    def _where(self, session: Session) -> dict[str, Any] | None:
+        """What a search needs to run on islands, as arguments; None where it is to stop before it begins."""
+        wanted = session.job.request.get("islands")
+        if wanted is None:
+            return {}
+        from search.islands import Ring
+
+        executor = self._islands.executor(session.should_stop)
+        return None if executor is None else {"ring": Ring(int(wanted)), "executor": executor}
 
 
 class ExportRunner:
@@ -242,16 +261,27 @@ def _restore(session: Session, directory: Path) -> bool:
     if state is None or manifest is None:
         return False
     (directory / _MANIFEST_FILE).write_bytes(zlib.decompress(manifest))
-    state_path(directory).write_bytes(zlib.decompress(state))
+    if not zipfile.is_zipfile(io.BytesIO(state)):
+        return False  # saved by an older version
+    with zipfile.ZipFile(io.BytesIO(state)) as saved:
+        for name in saved.namelist():
+            path = directory / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(saved.read(name))
     return True
 
 
 def _saved_state(directory: Path) -> dict[str, bytes | None]:
     """The saved generation as blobs; empty where the search ended before it saved one."""
-    if not state_path(directory).exists():
+    paths = _state_files(directory)
+    if not paths:
         return {}
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as saved:
+        for path in paths:
+            saved.write(path, path.relative_to(directory).as_posix())
     return {
-        STATE: zlib.compress(state_path(directory).read_bytes(), 1),
+        STATE: content.getvalue(),
         MANIFEST: zlib.compress((directory / _MANIFEST_FILE).read_bytes(), 1),
     }
 
@@ -262,7 +292,9 @@ def _finite(value: Any) -> Any:
 
 
 def _modified(directory: Path) -> int | None:
-    try:
-        return state_path(directory).stat().st_mtime_ns
-    except FileNotFoundError:
-        return None
+    return max((path.stat().st_mtime_ns for path in _state_files(directory)), default=None)
+
+
+def _state_files(directory: Path) -> list[Path]:
+    """The saved generation: one file, or one for each island."""
+    return sorted(path for path in (state_path(directory), *island_paths(directory)) if path.is_file())

@@ -11,7 +11,7 @@ from service.devices import KnownDevice
 from service.fronts import StoredFront
 from service.jobs import Event, Failure, Job, JobState, Progress
 from service.settings import Settings
-from service.use_cases import EFFORTS
+from service.use_cases import EFFORTS, MOST_ISLANDS
 from service.workbench import DEFAULT_OBJECTIVES
 
 _DEFAULTS = Settings()
@@ -89,6 +89,9 @@ class SearchCreate(_Request):
     effort: Effort = Field("balanced", description="How long to search, where no limit is given.")
     evaluations: int | None = Field(None, ge=1, description="Most subnets to score.")
     seconds: float | None = Field(None, gt=0, le=86_400, description="Most time to search, in s.")
+    islands: int | None = Field(
+        None, ge=1, le=MOST_ISLANDS, description="Search on so many islands, side by side on Ray."
+    )
 
 
 class SearchFork(_Request):
@@ -334,6 +337,32 @@ class SupernetList(_Answer):
     """All supernets at hand."""
 
     supernets: list[SupernetOut]
+
+
+class ModelOut(_Answer):
+    """A network of another design, measured like a subnet where it has weights."""
+
+    id: str
+    title: str
+    paper: str
+    task: str = Field(description="saliency, or salient object.")
+    resolution: tuple[int, int] = Field(description="[height, width]")
+    parameters: int
+    macs: int
+    weights: str = Field(description="trained, published or random.")
+    licence: str
+    accuracy: dict[str, float] = Field(
+        description="Scores on OSIE validation by metric; empty if not measured."
+    )
+    object_scores: dict[str, Any] = Field(description="Max F-measure and MAE on object masks.")
+    latency_ms: dict[str, float] = Field(description="Measured, by device.")
+    reported: list[dict[str, Any]] = Field(description="Figures that its paper prints.")
+
+
+class ModelList(_Answer):
+    """All reference models."""
+
+    models: list[ModelOut]
 
 
 class SpaceOut(_Answer):

@@ -32,6 +32,8 @@ _COUNTS = (
     "max_queue",
     "max_evaluations",
     "cached_nets",
+    "keep_days",
+    "max_export_bytes",
 )
 
 
@@ -71,6 +73,13 @@ class Settings:
         default="", metadata={_ABOUT: "URL of the database of jobs; without one SQLite in the state folder"}
     )
     workers: int = field(default=1, metadata={_ABOUT: "searches that run at the same time"})
+    ray: str = field(
+        default="start",
+        metadata={
+            _ABOUT: "start: start Ray, or join RAY_ADDRESS, when the service is up; demand: at the first search on "
+            "islands; off: compute islands without it"
+        },
+    )
     lease_seconds: int = field(
         default=30, metadata={_ABOUT: "time after which the job of a worker that fell silent goes to another"}
     )
@@ -88,6 +97,18 @@ class Settings:
     max_evaluations: int = field(
         default=5_000_000, metadata={_ABOUT: "most evaluations of one search over HTTP"}
     )
+    keep_days: int = field(
+        default=30, metadata={_ABOUT: "age at which ended jobs and exported files are removed"}
+    )
+    max_export_bytes: int = field(
+        default=5_000_000_000,
+        metadata={_ABOUT: "most that exported files take together; the oldest go first"},
+    )
+    server: str = field(
+        default="",
+        metadata={_ABOUT: "URL of a service that commands ask; without one they work by themselves"},
+    )
+    api_key: str = field(default="", metadata={_ABOUT: "API key for that service"})
     cached_nets: int = field(default=8, metadata={_ABOUT: "extracted subnets that are kept in memory"})
 
     def __post_init__(self) -> None:
@@ -100,6 +121,7 @@ class Settings:
         remedy = "Name an address, such as 127.0.0.1, ::1 or 0.0.0.0."
         _require("host", self.host, _ADDRESS.fullmatch(self.host) is not None, remedy)
         _require("keys", self.keys, self.keys in ("auto", "always"), "It is auto or always.")
+        _require("ray", self.ray, self.ray in ("start", "demand", "off"), "It is start, demand or off.")
         _require("logs", self.logs, self.logs in ("text", "json"), "It is text or json.")
 
     @property

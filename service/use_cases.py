@@ -31,6 +31,8 @@ DEFAULT = "default"
 EFFORTS: Mapping[str, int | None] = {"quick": 20_000, "balanced": None, "thorough": 1_000_000}
 """Evaluations by effort; a balanced search ends when the front stops growing."""
 
+MOST_ISLANDS = 16
+
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _CACHED_FRONTS = 16
 _FRESH_EVALUATIONS = 50_000
@@ -66,7 +68,7 @@ class Searches:
     ) -> None:
         self._store = store
         self._benches = benches
-        self._default = f"{DEFAULT}-{default_supernet}"
+        self.default_id = f"{DEFAULT}-{default_supernet}"
         self._limits = limits or Limits()
         self._clock = clock
         self._fronts = _FrontCache()
@@ -78,9 +80,12 @@ class Searches:
         *,
         supernet: str | None = None,
         effort: str = "balanced",
+        islands: int | None = None,
         key: str | None = None,
     ) -> tuple[Job, bool]:
-        """Queue a search; returns the job and whether it is new (see `JobStore.add`).
+        """Queue a search, on islands if a number of them is given.
+
+        Returns the job and whether it is new (see `JobStore.add`).
 
         Raises what `Workbench.check` raises, SettingsError (too many evaluations), QueueFull,
         IdempotencyMismatch.
@@ -89,7 +94,7 @@ class Searches:
         request = self._with_effort(request, effort)
         self._require_room()
         bench.check(request)
-        job = self._new_search(bench, request)
+        job = self._new_search(bench, request, islands)
         return self._store.add(job, key=idempotency_key(key, job.request))
 
     def get(self, search_id: str) -> Job:
@@ -144,7 +149,7 @@ class Searches:
         request = self._with_effort(request, effort)
         self._require_room()
         bench.check(request)
-        job = replace(self._new_search(bench, request), parent=parent.id)
+        job = replace(self._new_search(bench, request, parent.request.get("islands")), parent=parent.id)
         ancestors = json.dumps(front.table["id"].tolist()).encode()
         named = idempotency_key(key, {**job.request, "parent": parent.id})
         return self._store.add(job, key=named, blobs={ANCESTORS: ancestors})
@@ -190,26 +195,28 @@ class Searches:
         if objectives is None:
             return None
         try:
-            known = self._store.get(self._default)
+            known = self._store.get(self.default_id)
             if known.request.get("fingerprint") == fingerprint:
                 return known
-            self._store.remove(self._default)
+            self._store.remove(self.default_id)
         except NotFound:
             pass
         request = SearchRequest(objectives=objectives)
         stored = {"supernet": bench.id, **request.to_json(), "fingerprint": fingerprint}
-        job = Job(self._default, JobKind.SEARCH, _plain(stored), self._clock())
+        job = Job(self.default_id, JobKind.SEARCH, _plain(stored), self._clock())
         shipped = _shipped(bench, request, fronts / bench.id, job, self._clock())
         if shipped is not None:
             return self._store.add(shipped[0], blobs={FRONT: shipped[1].to_bytes()})[0]
         return self._store.add(job)[0]
 
-    def _new_search(self, bench: Bench, request: SearchRequest) -> Job:
+    def _new_search(self, bench: Bench, request: SearchRequest, islands: int | None) -> Job:
         stored = {"supernet": bench.id, **request.to_json()}
+        if islands is not None:
+            stored["islands"] = islands
         return Job(new_id("search", self._clock()), JobKind.SEARCH, _plain(stored), self._clock())
 
     def _resolve(self, search_id: str) -> str:
-        return self._default if search_id == DEFAULT else search_id
+        return self.default_id if search_id == DEFAULT else search_id
 
     def _stored_front(self, job: Job) -> StoredFront:
         content = self._store.blob(job.id, FRONT)

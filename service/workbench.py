@@ -6,30 +6,37 @@ about a workbench changes afterwards, so any number of threads may use it.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.estimates import COSTS, METRICS, Choice, Estimates, load_estimates
+from service.estimates import COSTS, LATENCY, METRICS, Choice, Estimates, load_estimates
 from service.supernets import SupernetFile, find_supernet
 from supernet.cost import cost, layer_table
 from supernet.errors import CheckpointError, InvalidArch, SettingsError
-from supernet.space import Arch, Rows, Space, get_space
+from supernet.space import Arch, Rows, Space, get_space, list_spaces
 
 if TYPE_CHECKING:
     import pandas as pd
     from PIL import Image
 
+    from search.again import Again
     from search.engine import Generation
+    from search.executors import Executor
+    from search.islands import Ring
+    from search.measuring import Measurement
     from search.problem import Objective
     from search.record import Record
     from search.run import SearchResult, Stop
+    from search.stored import SavedFront
+    from search.verify import Round, Verified
     from service.fronts import StoredFront
     from supernet.evaluate import Evaluation
     from supernet.export import ExportReport, Precision
@@ -40,6 +47,8 @@ T = TypeVar("T")
 DEFAULT_OBJECTIVES = ("accuracy", "latency_ms")
 DEFAULT_CHOICE = Choice("cc", "cpu-1-thread")
 CACHED_NETS = 8
+PREDICTED_SEARCH = "predicted"
+"""Folder, in that of a verified search, of the search by predictions that it begins with."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +113,16 @@ class SearchRequest:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Verification:
+    """How a front is verified: at most `measurements` subnets are evaluated on the last `photos` of the training
+    split of `data`, which no supernet is trained on, and timed."""
+
+    measurements: int = 64
+    data: str = "osie"
+    photos: int = 80
+
+
 class Workbench:
     """One supernet with its predictors, and what can be done with them."""
 
@@ -166,37 +185,140 @@ class Workbench:
         resume: bool = False,
         save_every: float = 5.0,
         warm_start: Rows | None = None,
+        ring: Ring | None = None,
+        executor: Executor | None = None,
     ) -> SearchResult:
         """Search the space for the Pareto front that `request` asks for, beginning with `warm_start` (k, d).
 
         With `directory` a record is left there, its state every `save_every` seconds, from which `resume`
-        continues. Raises InvalidConstraint,
-        InfeasibleBudget (says what is possible), PredictorError and DeviceError (a predictor is missing).
+        continues. With a `ring` there are islands, each computed by `executor` (default: here, in turn).
+        Raises InvalidConstraint, InfeasibleBudget (says what is possible), SettingsError (islands of another
+        engine than nsga2), PredictorError and DeviceError (a predictor is missing).
         """
+        from search.executors import InProcess
+        from search.islands import search_islands
         from search.run import search
 
         names, objectives = self._wanted(request)
-        estimates, choice = self.estimates, request.choice
-        return search(
+        if ring is None:
+            find = partial(search, engine=request.engine)
+        elif request.engine == "nsga2":
+            find = partial(search_islands, ring=ring, executor=executor or InProcess())
+        else:
+            raise SettingsError(
+                f"There are no islands of {request.engine}.",
+                field="engine",
+                value=request.engine,
+                remedy="Choose nsga2, or leave the islands out.",
+            )
+        return find(
             self.space,
-            lambda rows: estimates.evaluate(rows, names, choice),
+            partial(self.estimates.evaluate, names=names, choice=request.choice),
             objectives=objectives,
             constraints=request.constraints,
             seed=request.seed,
             stop=request.stop(),
-            engine=request.engine,
             on_generation=on_generation,
             should_stop=should_stop,
             directory=directory,
-            provenance={
-                "supernet": self.id,
-                "supernet_fingerprint": self.file.fingerprint,
-                "request": request.to_json(),
-            },
+            provenance=self._provenance(request),
             resume=resume,
             save_every=save_every,
             warm_start=warm_start,
         )
+
+    def verify(
+        self,
+        request: SearchRequest,
+        verification: Verification,
+        *,
+        on_generation: Callable[[Generation], None] | None = None,
+        on_measured: Callable[[int, int], None] | None = None,
+        on_round: Callable[[Round], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+        directory: Path | None = None,
+        resume: bool = False,
+        ring: Ring | None = None,
+        executor: Executor | None = None,
+    ) -> Verified:
+        """Search as `search` does, then measure what it found, correct the predictors and search on.
+
+        The front that is returned holds measured subnets only. In `directory` every measured value is kept as
+        soon as it is there, and used by the next call with that directory; `resume` continues the search before
+        it too. Subnets are measured by `executor` (default: here, one after the other). Raises what `search`
+        raises, DataError (no photos), DeviceError (a device that cannot be timed from here) and SettingsError
+        (nothing to measure).
+        """
+        from search.verify import Effort, verify
+
+        names, objectives = self._wanted(request)
+        meters = self._meters(names, request.choice, verification)
+        effort = Effort(verification.measurements)
+        found = self.search(
+            request,
+            on_generation=on_generation,
+            should_stop=should_stop,
+            directory=None if directory is None else directory / PREDICTED_SEARCH,
+            resume=resume,
+            ring=ring,
+            executor=executor,
+        )
+        return verify(
+            self.space,
+            partial(self.estimates.evaluate, names=names, choice=request.choice),
+            meters,
+            objectives=objectives,
+            constraints=request.constraints,
+            seed=request.seed,
+            effort=effort,
+            warm_start=self.rows_of(found.front),
+            executor=executor,
+            on_round=on_round,
+            on_measured=on_measured,
+            should_stop=should_stop,
+            directory=directory,
+            provenance=self._provenance(request) | {"verification": asdict(verification)},
+        )
+
+    def run_again(
+        self, directory: Path, *, out: Path | None = None, executor: Executor | None = None
+    ) -> tuple[Again, SearchRequest]:
+        """Run the search recorded in `directory` again (see `search.again`), and what it was asked for.
+
+        Raises CheckpointError where it is not the record of a search with this supernet.
+        """
+        from search.again import run_again
+        from search.record import load_manifest
+
+        provenance = load_manifest(directory).provenance
+        if provenance.get("supernet_fingerprint") != self.file.fingerprint or "request" not in provenance:
+            raise CheckpointError(
+                f"The search in {directory} was not made with these weights of {self.id}.",
+                field="supernet",
+                value=provenance.get("supernet_fingerprint"),
+                remedy="Name the supernet it was made with.",
+            )
+        asked = provenance["request"]
+        names = ("objectives", "constraints")
+        request = SearchRequest(**{**asked, **{name: tuple(asked[name]) for name in names}})
+        columns, _ = self._wanted(request)
+        verification = provenance.get("verification")
+        meters = self._meters(columns, request.choice, Verification(**verification)) if verification else ()
+        again = run_again(
+            directory,
+            self.space,
+            partial(self.estimates.evaluate, names=columns, choice=request.choice),
+            measurements=meters,
+            executor=executor,
+            out=out,
+        )
+        then, today = provenance.get("predictors", {}), self._predictor_fingerprints()
+        refitted = {
+            name: (then.get(name), today.get(name))
+            for name in sorted({*then, *today})
+            if then and then.get(name) != today.get(name)
+        }
+        return replace(again, differences={**again.differences, **refitted}), request
 
     def check(self, request: SearchRequest) -> None:
         """Refuse a request that cannot be searched for, with the errors of `search`; does not search."""
@@ -215,7 +337,13 @@ class Workbench:
         return annotated(result.pareto, rows, self.estimates, request.choice, result.hypervolume)
 
     def front_json(self, result: SearchResult, request: SearchRequest) -> dict[str, Any]:
-        """A finished search as plain data: the subnets of its front with predictions, and how it went."""
+        """A finished search as plain data: the subnets of its front with predictions, and how it went.
+
+        Of a verified one also `measurements`, `failures` and `rounds`.
+        """
+        from search.verify import Verified
+
+        verified = result if isinstance(result, Verified) else None
         return {
             "supernet": self.id,
             "space": self.space.name,
@@ -232,6 +360,7 @@ class Workbench:
             "generations": result.generations,
             "seconds": result.seconds,
             "reason": result.reason,
+            **({} if verified is None else _measured_json(verified)),
         }
 
     def rows_of(self, front: pd.DataFrame) -> Rows:
@@ -324,6 +453,41 @@ class Workbench:
         )
         return tuple(name for name in known if name in named), objectives
 
+    def _meters(self, names: Sequence[str], choice: Choice, verification: Verification) -> list[Measurement]:
+        """Instruments for the predicted ones among the columns `names`."""
+        from predictors.devices import load_device
+        from search.instruments import accuracy_meter, latency_meter
+
+        found: list[Measurement] = []
+        predicted = [self.estimates.full_name(name, choice) for name in names if name not in COSTS]
+        for device in dict.fromkeys(name.partition("@")[2] for name in predicted if name.startswith(LATENCY)):
+            columns = (f"{LATENCY}@{device}", *([LATENCY] if device == choice.device else []))
+            folder = self.results / "predictors" / self.id
+            found.append(latency_meter(self.supernet, load_device(folder, device, self.space), columns))
+        if any(name in METRICS for name in predicted):
+            meter = accuracy_meter(
+                self.supernet,
+                self.file.fingerprint,
+                choice.metric,
+                data=verification.data,
+                photos=verification.photos,
+            )
+            found.append(meter)
+        return found
+
+    def _provenance(self, request: SearchRequest) -> dict[str, Any]:
+        return {
+            "supernet": self.id,
+            "supernet_fingerprint": self.file.fingerprint,
+            "predictors": self._predictor_fingerprints(),
+            "request": request.to_json(),
+        }
+
+    def _predictor_fingerprints(self) -> dict[str, str]:
+        """16 hexadecimal digits of the SHA-256 of each file of predictors."""
+        files = sorted((self.results / "predictors" / self.id).glob("*.safetensors"))
+        return {path.stem: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in files}
+
     def _export_metadata(self, arch: Arch) -> dict[str, str]:
         return {
             "subnet": self.space.id_of(arch),
@@ -414,47 +578,72 @@ def describe_space(space: Space) -> dict[str, Any]:
     }
 
 
-def stored_front(record: Record, constraints: Sequence[str] = (), best: int | None = None) -> dict[str, Any]:
-    """The front of a search on disk, or its part within constraints, as plain data.
+def stored_front(
+    record: Record | SavedFront,
+    constraints: Sequence[str] = (),
+    best: int | None = None,
+    by: str | None = None,
+) -> dict[str, Any]:
+    """A front on disk, or its part within constraints, or the `best` of that by the column `by`, as plain data.
 
-    Raises CheckpointError where the search has not finished, InvalidConstraint, InfeasibleBudget.
+    Of a front without the record of its search, what only that knows is None. Raises CheckpointError where the
+    search has not finished, InvalidConstraint, InfeasibleBudget.
     """
     from search.front import Front
+    from search.stored import require_front
     from service.fronts import StoredFront
 
-    manifest = record.manifest
-    if record.front is None:
-        raise CheckpointError(
-            f"The search in {record.directory} has not finished.",
-            field="directory",
-            value=str(record.directory),
-            remedy="Continue it with `salnas search --resume --out …` and the options it was started with.",
-        )
-    space = get_space(manifest.space)
-    costs = asdict(cost(space, rows_of_ids(space, record.front.table["id"].tolist())))
-    front = Front(record.front.table.assign(**costs), record.front.objectives)
+    found, manifest = require_front(record), record.manifest
+    ids = found.table["id"].tolist()
+    space = get_space(manifest.space) if manifest else _space_of_ids(ids)
+    front = Front(found.table.assign(**asdict(cost(space, rows_of_ids(space, ids)))), found.objectives)
     front = front.within(constraints) if constraints else front
-    front = front if best is None else front.best(best)
-    request = manifest.provenance.get("request", {})
-    bare = StoredFront(front.table, front.objectives, (), manifest.hypervolume)
+    front = front if best is None else front.best(best, by)
+    request = manifest.provenance.get("request", {}) if manifest else {}
+    bare = StoredFront(front.table, front.objectives, (), 0.0)
     subnets = bare.subnets()
     for name in (o.name for o in front.objectives if o.name not in COSTS):
-        for subnet in subnets:
-            subnet[name] = {"predicted": subnet[name], "low": None, "high": None, "measured": None}
+        said = front.table.get(f"{name}_predicted")
+        for i, subnet in enumerate(subnets):
+            value = subnet[name]
+            predicted, measured = (value, None) if said is None else (float(said.iloc[i]), value)
+            subnet[name] = {"predicted": predicted, "low": None, "high": None, "measured": measured}
+    searched = manifest is not None and manifest.objectives == found.objectives
     return {
-        "supernet": manifest.provenance.get("supernet"),
-        "space": manifest.space,
+        "supernet": manifest.provenance.get("supernet") if manifest else None,
+        "space": space.name,
         "objectives": [f"{o.direction}:{o.name}" for o in front.objectives],
-        "constraints": [*manifest.constraints, *constraints],
+        "constraints": [*(manifest.constraints if manifest else ()), *constraints],
         "device": request.get("device"),
         "accuracy_metric": request.get("metric", DEFAULT_CHOICE.metric),
-        "seed": manifest.seed,
+        "seed": manifest.seed if manifest else None,
         "subnets": subnets,
         "knee": front.knee,
-        "hypervolume": manifest.hypervolume,
-        "evaluations": manifest.evaluations,
-        "seconds": manifest.seconds,
-        "reason": manifest.reason,
+        "hypervolume": manifest.hypervolume if manifest and searched else None,
+        "evaluations": manifest.evaluations if manifest else None,
+        "seconds": manifest.seconds if manifest else None,
+        "reason": manifest.reason if manifest else None,
+    }
+
+
+def _space_of_ids(ids: Sequence[str]) -> Space:
+    """The space whose ids these are; InvalidArch where none is known."""
+    name = next((name for name in list_spaces() if ids and ids[0].startswith(f"{name}-")), None)
+    if name is None:
+        raise InvalidArch(
+            f"{ids[0] if ids else ''!r} is no id of a known space.",
+            field="id",
+            value=ids[0] if ids else None,
+            remedy=f"Spaces: {', '.join(list_spaces())}.",
+        )
+    return get_space(name)
+
+
+def _measured_json(verified: Verified) -> dict[str, Any]:
+    return {
+        "measurements": verified.measurements,
+        "failures": verified.failures,
+        "rounds": [asdict(r) for r in verified.rounds],
     }
 
 

@@ -7,6 +7,7 @@ export is short and needs the networks that the service has loaded, so it runs i
 
 from __future__ import annotations
 
+import errno
 import logging
 import secrets
 import threading
@@ -31,6 +32,24 @@ class Pace:
     watch: float = 0.25
     patience: float = 60.0
     """How long to try again when the store does not answer."""
+
+    retry: float = 1.0
+    endurance: float = 600.0
+    """How often, and how long, to begin a run anew for want of something that comes back."""
+
+
+_DISK_FULL = Failure(
+    "disk-full",
+    "The disk is full.",
+    remedy="Make room, then resume the job.",
+)
+
+
+@dataclass(frozen=True)
+class _Missing:
+    """A run that ended for want of something that may come back."""
+
+    failure: Failure
 
 
 class Worker:
@@ -79,22 +98,45 @@ class Worker:
         return lambda job: job.claimed(self._name, token, self._clock(), self._pace.lease)
 
     def _attempt(self, session: _Session) -> Outcome | Failure | None:
-        """What came of the run; None where the job is not to be touched any more."""
+        """What came of the run; None where the job is not to be touched any more.
+
+        Where something is missing that comes back, room on the disk or an answer of the database, the run begins
+        anew from what was saved, for a while.
+        """
+        deadline = time.monotonic() + self._pace.endurance
+        while True:
+            ending = self._run(session)
+            if not isinstance(ending, _Missing):
+                return ending
+            if time.monotonic() > deadline:
+                return ending.failure
+            log.warning("job waits: %s", ending.failure.message, extra={"job": session.job.id})
+            if session.waited(self._pace.retry):
+                return Outcome({}, complete=False, blobs={})
+
+    def _run(self, session: _Session) -> Outcome | Failure | _Missing | None:
         try:
             return self._runners[session.job.kind].run(session)
         except (LeaseLost, NotFound):
             return None
+        except Unavailable as error:
+            return _Missing(_failure(error))
         except SalnasError as error:
-            return Failure(error.kind, error.message, error.field, plain(error.value), error.remedy)
+            return _failure(error)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                return _Missing(_DISK_FULL)
+            return self._unexpected(session)
         except MemoryError:
             return Failure("out-of-memory", "The job needs more memory than there is.")
         except Exception:
-            log.exception("job failed", extra={"job": session.job.id})
-            return Failure(
-                "internal-error",
-                "The job met an error of the program.",
-                remedy="See the log of the service.",
-            )
+            return self._unexpected(session)
+
+    def _unexpected(self, session: _Session) -> Failure:
+        log.exception("job failed", extra={"job": session.job.id})
+        return Failure(
+            "internal-error", "The job met an error of the program.", remedy="See the log of the service."
+        )
 
     def _finish(self, session: _Session, ending: Outcome | Failure | None) -> None:
         """Store the ending; where the lease is lost, another worker will."""
@@ -151,6 +193,13 @@ class _Session:
         """See `Session.should_stop`."""
         return self.cancelled or self.lost or self._leaving.is_set()
 
+    def waited(self, seconds: float) -> bool:
+        """Wait for that long, or until the run is to stop; whether it is."""
+        deadline = time.monotonic() + seconds
+        while not self.should_stop() and time.monotonic() < deadline:
+            time.sleep(min(0.1, seconds))
+        return self.should_stop()
+
     def report(self, progress: Progress, *, blobs: Blobs | None = None, saved: bool = False) -> None:
         """See `Session.report`. A store that does not answer costs the report, not the search."""
         note = Note("progress", asdict(progress))
@@ -202,6 +251,10 @@ class _Session:
         if job.lease is None or job.lease.token != self.token:
             raise LeaseLost(f"Job {job.id} is no longer held.")
         self.cancelled = job.cancel_requested
+
+
+def _failure(error: SalnasError) -> Failure:
+    return Failure(error.kind, error.message, error.field, plain(error.value), error.remedy)
 
 
 class _Keeper:

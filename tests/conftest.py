@@ -9,6 +9,8 @@ from pathlib import Path
 # A test's tensors are small: threads cost more than they bring. Read by torch and BLAS when they start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
+# Services that tests start need a Ray of their own only where the test is about it.
+os.environ.setdefault("SALNAS_RAY", "demand")
 
 import pytest
 from hypothesis import settings

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from fastapi import APIRouter, Response
 
@@ -43,6 +45,7 @@ def read_metrics(service: Service) -> Response:
     """Requests, jobs and workers in the text format of Prometheus."""
     counts = service.store.counts()
     now = time.time()
+    alive, wanted = service.workers_alive()
     waiting = [count.oldest for count in counts if count.state is JobState.QUEUED]
     gauges = [
         Gauge(
@@ -55,9 +58,25 @@ def read_metrics(service: Service) -> Response:
             "Age of the oldest job that waits.",
             [({}, max((now - created for created in waiting), default=0.0))],
         ),
-        Gauge("salnas_workers", "Workers alive.", [({}, service.workers_alive()[0])]),
+        Gauge("salnas_workers", "Workers alive.", [({}, alive)]),
+        Gauge("salnas_workers_wanted", "Workers that should be alive.", [({}, wanted)]),
+        Gauge(
+            "salnas_queue_limit",
+            "Searches that may wait before others are refused.",
+            [({}, service.settings.max_queue)],
+        ),
+        Gauge(
+            "salnas_disk_free_bytes",
+            "Room where searches and exports are kept.",
+            [({}, _free_bytes(service.settings.state))],
+        ),
     ]
     return Response(service.metrics.text(gauges), media_type=CONTENT_TYPE)
+
+
+def _free_bytes(folder: Path) -> int:
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(there).free
 
 
 def _outcome(check: Callable[[], object]) -> str:

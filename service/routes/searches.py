@@ -61,7 +61,13 @@ def create_search(
         evaluations=body.evaluations,
         seconds=body.seconds,
     )
-    job, _ = service.searches.submit(request, supernet=body.supernet, effort=body.effort, key=idempotency_key)
+    job, _ = service.searches.submit(
+        request,
+        supernet=body.supernet,
+        effort=body.effort,
+        islands=body.islands,
+        key=idempotency_key,
+    )
     response.headers["Location"] = f"/v1/searches/{job.id}"
     return SearchOut.of(job)
 

@@ -21,7 +21,7 @@ from service.schemas import MapOut, SubnetDescribe, SubnetList, SubnetQuery
 
 router = APIRouter(prefix="/v1", responses=PROBLEMS, dependencies=[READ])
 
-JSON, PNG = "application/json", "image/png"
+JSON, PNG, NPY = "application/json", "image/png", "application/x-npy"
 PREDICTIONS = "/v1/predictions"
 
 _LONGEST_SIDE = 2048
@@ -55,7 +55,7 @@ async def query_subnets(body: SubnetQuery, service: Service) -> Response:
     "/predictions",
     tags=["predictions"],
     response_model=MapOut,
-    responses={200: {"content": {PNG: {}}, "description": "The saliency map."}},
+    responses={200: {"content": {PNG: {}, NPY: {}}, "description": "The saliency map."}},
 )
 def predict(
     request: Request,
@@ -72,13 +72,13 @@ def predict(
         Form(ge=16, le=_LONGEST_SIDE, description="Longest side of the map, in pixels; 256 for numbers."),
     ] = None,
 ) -> Response:
-    """The saliency map of a photo: a PNG picture, or numbers as JSON, by Accept.
+    """The saliency map of a photo: a PNG picture, or numbers as JSON or as a .npy file, by Accept.
 
     Photos with a side beyond 2048 pixels are made smaller first.
     """
     from supernet.images import load_image
 
-    media = accepted(request, (PNG, JSON))
+    media = accepted(request, (PNG, JSON, NPY))
     bench = service.benches.get(supernet)
     subnet = bench.arch(arch)
     photo = load_image(image.file.read())
@@ -93,6 +93,8 @@ def predict(
         if media == JSON:
             return JSONResponse(_numbers(identity, saliency, size), headers={"Vary": "Accept"})
         headers = {"Vary": "Accept", "X-Subnet": identity}
+        if media == NPY:
+            return Response(_array(saliency), media_type=NPY, headers=headers)
         return Response(_picture(photo, saliency, style), media_type=PNG, headers=headers)
 
 
@@ -114,6 +116,12 @@ def _numbers(subnet: str, saliency: NDArray[np.float32], photo: tuple[int, int])
         "peak": [int(x), int(y)],
         "values": np.round(saliency.astype(np.float64), 5).tolist(),
     }
+
+
+def _array(saliency: NDArray[np.float32]) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, saliency, allow_pickle=False)
+    return stream.getvalue()
 
 
 def _picture(photo: Image.Image, saliency: NDArray[np.float32], style: str) -> bytes:

@@ -97,6 +97,12 @@ class MemoryStore:
             self._blobs = {key: content for key, content in self._blobs.items() if key[0] != job_id}
             self._keys = {key: known for key, known in self._keys.items() if known[0] != job_id}
 
+    def ended(self, kinds: Sequence[JobKind], before: float) -> list[str]:
+        """See `JobStore.ended`."""
+        with self._lock:
+            jobs = [job for job in self._jobs.values() if job.kind in kinds and job.state.is_final]
+        return [job.id for job in jobs if job.finished is not None and job.finished < before][:1000]
+
     def counts(self) -> list[QueueCount]:
         """See `JobStore.counts`."""
         with self._lock:

@@ -151,6 +151,15 @@ class SqlStore:
         with self._transaction() as connection:
             connection.execute(delete(JOBS).where(JOBS.c.id == job_id))
 
+    def ended(self, kinds: Sequence[JobKind], before: float) -> list[str]:
+        """See `JobStore.ended`."""
+        final = [state for state in JobState if state.is_final]
+        query = select(JOBS.c.id).where(
+            JOBS.c.kind.in_(kinds), JOBS.c.state.in_(final), JOBS.c.finished < before
+        )
+        with self._transaction(reading=True) as connection:
+            return [str(name) for name in connection.execute(query.limit(1000)).scalars()]
+
     def counts(self) -> list[QueueCount]:
         """See `JobStore.counts`."""
         query = select(JOBS.c.kind, JOBS.c.state, func.count(), func.min(JOBS.c.created)).group_by(

@@ -235,6 +235,16 @@ def test_a_removed_job_is_gone_with_all_it_had(store: Store) -> None:
     assert new
 
 
+def test_jobs_that_ended_long_ago(store: Store) -> None:
+    for name, finished in (("old", 10.0), ("new", 30.0), ("again", 10.0)):
+        store.add(replace(job(name), state=JobState.CANCELLED, finished=finished))
+    store.update("again", lambda j: j.resumed())
+    store.add(replace(job("export", kind=JobKind.EXPORT), state=JobState.CANCELLED, finished=10.0))
+    store.add(job("waiting"))
+    assert store.ended(SEARCHES, 20.0) == ["old"]
+    assert sorted(store.ended((JobKind.SEARCH, JobKind.EXPORT), 20.0)) == ["export", "old"]
+
+
 def test_counts(store: Store) -> None:
     held(store, "one")
     store.add(job("two", 7.0))

@@ -577,6 +577,14 @@ async def test_health_and_metrics(settings: Settings) -> None:
         forged = await client.get("/healthz", headers={"x-request-id": "a b\tc"})
     assert 'salnas_http_requests_total{method="GET",route="/healthz",status="200"} 1' in metrics
     assert "salnas_workers 2" in metrics
+    rows = [line.rpartition(" ") for line in metrics.splitlines() if not line.startswith("#")]
+    values = {name: float(value) for name, _, value in rows}
+    assert values["salnas_workers_wanted"] == 2
+    assert values["salnas_queue_limit"] == settings.max_queue
+    assert values["salnas_disk_free_bytes"] > 0
+    assert values["salnas_oldest_waiting_seconds"] >= 0
+    slow = 'salnas_http_request_seconds_bucket{route="/healthz",le="+Inf"}'
+    assert values[slow] == 1
     assert named.headers["x-request-id"] == "abc-1"
     assert forged.headers["x-request-id"] != "a b\tc"
 

@@ -5,9 +5,19 @@
 /** @typedef {import("./types.js").Supernet} Supernet */
 /** @typedef {import("./types.js").Description} Description */
 
+/**
+ * @typedef {Object} Said  the body of such an answer
+ * @property {string} type
+ * @property {string} title
+ * @property {string} detail
+ * @property {string|null} field
+ * @property {unknown} value
+ * @property {string|null} remedy
+ */
+
 /** What the service answered instead of what was asked for (RFC 9457). */
 export class Problem extends Error {
-  /** @param {number} status @param {any} body */
+  /** @param {number} status @param {Partial<Said>|null} body */
   constructor(status, body) {
     super(body?.detail || body?.title || `The service answered ${status}.`);
     this.status = status;
@@ -64,7 +74,7 @@ export async function ask(path, options = {}) {
   try {
     answer = await fetch(path, options);
   } catch (error) {
-    if (/** @type {any} */ (error)?.name === "AbortError") throw error;
+    if (error instanceof Error && error.name === "AbortError") throw error;
     setOnline(false);
     throw new Offline();
   }
@@ -87,7 +97,7 @@ async function get(path, signal) {
 
 /**
  * @param {string} path
- * @param {any} body
+ * @param {Object<string, unknown>} body
  * @param {{signal?: AbortSignal, key?: string}} [more] `key` makes the call safe to repeat
  * @returns {Promise<any>}
  */
@@ -95,7 +105,7 @@ async function post(path, body, { signal, key } = {}) {
   /** @type {Record<string, string>} */
   const headers = { "content-type": "application/json" };
   if (key) headers["idempotency-key"] = key;
-  return (await ask(path, { method: "POST", body: JSON.stringify(body ?? {}), headers, signal })).json();
+  return (await ask(path, { method: "POST", body: JSON.stringify(body), headers, signal })).json();
 }
 
 /** A name for a request that nobody has used. */
@@ -129,7 +139,7 @@ export function getSearch(id, signal) {
 
 const EVENT_PAGES = 20;
 
-/** What happened to a search, from its beginning. @param {string} id @returns {Promise<{id: number, kind: string, data: any}[]>} */
+/** What happened to a search, from its beginning. @param {string} id @returns {Promise<import("./types.js").SearchEvent[]>} */
 export async function listEvents(id) {
   const found = [];
   let token = null;
@@ -143,12 +153,12 @@ export async function listEvents(id) {
   return found;
 }
 
-/** @param {Object<string, any>} request @param {string} [key] @returns {Promise<Search>} */
+/** @param {Object<string, unknown>} request @param {string} [key] @returns {Promise<Search>} */
 export function createSearch(request, key = newKey()) {
   return post("v1/searches", request, { key });
 }
 
-/** @param {string} id @param {"cancel"|"resume"|"fork"} verb @param {any} [body] @param {string} [key] @returns {Promise<Search>} */
+/** @param {string} id @param {"cancel"|"resume"|"fork"} verb @param {Object<string, unknown>} [body] @param {string} [key] @returns {Promise<Search>} */
 export function changeSearch(id, verb, body = {}, key = undefined) {
   return post(`v1/searches/${encodeURIComponent(id)}:${verb}`, body, { key });
 }
@@ -175,6 +185,20 @@ export function describe(arch, signal) {
  */
 export async function queryFresh(wanted) {
   return (await post("v1/subnets:query", { ...wanted, fresh: true })).subnets;
+}
+
+/**
+ * The best subnets within bounds, from the stored front.
+ * @param {{constraints: string[], k?: number}} wanted
+ * @returns {Promise<import("./types.js").Subnet[]>}
+ */
+export async function queryStored(wanted) {
+  return (await post("v1/subnets:query", wanted)).subnets;
+}
+
+/** Reference models that were evaluated and timed like the subnets. @returns {Promise<import("./types.js").Model[]>} */
+export async function listModels() {
+  return (await get("v1/models")).models;
 }
 
 /** @returns {Promise<import("./types.js").Device[]>} */
@@ -270,6 +294,7 @@ export function followSearch(id, { onchange, onprogress }) {
   return stop;
 }
 
-function noticeAbsence() {
-  fetch("healthz", { cache: "no-store" }).then((answer) => setOnline(answer.ok), () => setOnline(false));
+/** Ask whether the service answers, where something else went wrong. */
+export function noticeAbsence() {
+  return fetch("healthz", { cache: "no-store" }).then((answer) => setOnline(answer.ok), () => setOnline(false));
 }

@@ -1,14 +1,22 @@
 /** Building the page's elements, and small helpers around them. */
 
 /**
+ * @typedef {string|number|boolean|null|undefined|((event: any) => unknown)|Partial<CSSStyleDeclaration>} Property
+ * @typedef {Object<string, Property>} Properties
+ * @typedef {Node|string|number|boolean|null|undefined} Leaf
+ * @typedef {Leaf|Leaf[]|Leaf[][]} Child
+ */
+
+/**
  * An element with properties and children.
  *
- * `on*` properties are event listeners, `class` and unknown names attributes; null, undefined and false are left out.
+ * `on*` properties are event listeners, `style` may be an object, unknown names are attributes; null, undefined and false are left out.
  *
- * @param {string} tag
- * @param {Object<string, any>|null} [properties]
- * @param {...any} children
- * @returns {any}
+ * @template {keyof HTMLElementTagNameMap} K
+ * @param {K} tag
+ * @param {Properties|null} [properties]
+ * @param {...Child} children
+ * @returns {HTMLElementTagNameMap[K]}
  */
 export function h(tag, properties, ...children) {
   return filled(document.createElement(tag), properties, children);
@@ -18,30 +26,34 @@ const SVG = "http://www.w3.org/2000/svg";
 
 /**
  * The same for SVG.
- * @param {string} tag
- * @param {Object<string, any>|null} [properties]
- * @param {...any} children
- * @returns {any}
+ * @template {keyof SVGElementTagNameMap} K
+ * @param {K} tag
+ * @param {Properties|null} [properties]
+ * @param {...Child} children
+ * @returns {SVGElementTagNameMap[K]}
  */
 export function svg(tag, properties, ...children) {
   return filled(document.createElementNS(SVG, tag), properties, children);
 }
 
 /**
- * @param {any} element
- * @param {Object<string, any>|null|undefined} properties
- * @param {any[]} children
+ * @template {HTMLElement|SVGElement} E
+ * @param {E} element
+ * @param {Properties|null|undefined} properties
+ * @param {Child[]} children
  */
 function filled(element, properties, children) {
   for (const [name, value] of Object.entries(properties ?? {})) {
     if (value === null || value === undefined || value === false) continue;
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (name === "style" && typeof value === "object") Object.assign(element.style, value);
-    else if (name === "value" && "value" in element) element.value = value;
-    else if (typeof value === "boolean" && name in element) element[name] = value;
+    if (typeof value === "function") element.addEventListener(name.slice(2), value);
+    else if (typeof value === "object") Object.assign(element.style, value);
+    else if ((name === "value" || typeof value === "boolean") && name in element) Object.assign(element, { [name]: value });
     else element.setAttribute(name, value === true ? "" : String(value));
   }
-  element.append(...children.flat(3).filter((child) => child !== null && child !== undefined && child !== false));
+  for (const child of /** @type {Leaf[]} */ (children.flat(3))) {
+    if (child === null || child === undefined || typeof child === "boolean") continue;
+    element.append(child instanceof Node ? child : String(child));
+  }
   return element;
 }
 
@@ -113,13 +125,13 @@ export function download(blob, name) {
 
 /**
  * What went wrong, with the remedy that the service gives.
- * @param {any} error
+ * @param {unknown} error  with a `remedy` where one is known
  * @param {(() => void)|null} [retry]
  */
 export function errorNotice(error, retry = null) {
-  const remedy = error?.remedy;
+  const { message = String(error), remedy = null } = /** @type {{message?: string, remedy?: string|null}} */ (error ?? {});
   return h("div", { class: "notice bad", role: "alert" },
-    h("p", null, String(error?.message ?? error)),
+    h("p", null, message),
     remedy && h("p", { class: "remedy" }, remedy),
     retry && h("p", null, h("button", { type: "button", class: "button small", style: { marginTop: "8px" }, onclick: retry }, "Try again")));
 }
@@ -143,7 +155,8 @@ export function segments({ label, options, value, onchange }) {
  * @param {{label: string, options: {value: string, text: string}[], value: string, onchange: (value: string) => void, class?: string}} of
  */
 export function choice({ label, options, value, onchange, class: kind = "small" }) {
-  const select = h("select", { class: kind, onchange: (/** @type {any} */ event) => onchange(event.target.value) },
+  /** @type {HTMLSelectElement} */
+  const select = h("select", { class: kind, onchange: () => onchange(select.value) },
     options.map((option) => h("option", { value: option.value, selected: option.value === value }, option.text)));
   return h("label", { class: "inline-field" }, label, select);
 }

@@ -66,17 +66,27 @@ export function withUnit(name, value) {
   return unit ? `${inUnits(name, value)}\u00a0${unit}` : inUnits(name, value);
 }
 
-/** `0.781–0.803`, empty where there are no bounds. @param {string} name @param {any} estimate */
+/** `0.781–0.803`, empty where there are no bounds. @param {string} name @param {Estimate|null|undefined} estimate */
 export function interval(name, estimate) {
-  if (!estimate || typeof estimate !== "object" || estimate.low === null || estimate.high === null) return "";
+  if (!estimate || estimate.low === null || estimate.high === null) return "";
   return `${inUnits(name, estimate.low)}–${inUnits(name, estimate.high)}`;
 }
 
-/** The number a column has for a subnet: the prediction where it is predicted. @param {any} subnet @param {string} name @returns {number|null} */
+/** The number a column has for a subnet: the prediction where it is predicted. @param {Subnet} subnet @param {string} name @returns {number|null} */
 export function valueOf(subnet, name) {
-  const value = subnet[name];
-  if (value && typeof value === "object") return value.predicted ?? value.measured ?? null;
-  return typeof value === "number" ? value : null;
+  const value = cell(subnet, name);
+  return typeof value === "number" ? value : value?.predicted ?? value?.measured ?? null;
+}
+
+/** The measured number of a column, null where there is none. @param {Subnet} subnet @param {string} name */
+export function measuredOf(subnet, name) {
+  const value = cell(subnet, name);
+  return typeof value === "number" ? null : value?.measured ?? null;
+}
+
+/** @param {Subnet} subnet @param {string} name */
+function cell(subnet, name) {
+  return /** @type {Object<string, Estimate|number|undefined>} */ (/** @type {unknown} */ (subnet))[name];
 }
 
 /** `256 × 192`: width times height, as the field writes it. @param {[number, number]} resolution */

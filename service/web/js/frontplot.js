@@ -1,13 +1,14 @@
 /** The plot of a front, and over it the budget line, the best subnet under it and the chosen one. */
 
 import { h, svg } from "./dom.js";
-import { axisTitle, interval, inUnits, metricName, quantity, resolutionText, valueOf, withUnit } from "./format.js";
+import { axisTitle, interval, inUnits, measuredOf, metricName, quantity, resolutionText, valueOf, withUnit } from "./format.js";
 import { choiceText, geneText, genesOf } from "./genes.js";
-import { CONFIG, baseLayout, colour, faded, loadPlotly, seriesColour, stepColours } from "./plotly.js";
+import { CONFIG, baseLayout, colour, faded, loadPlotly, plotlyIfLoaded, seriesColour, stepColours } from "./plotly.js";
 
 /** @typedef {import("./types.js").Front} Front */
 /** @typedef {import("./types.js").Subnet} Subnet */
 /** @typedef {import("./types.js").Space} Space */
+/** @typedef {import("./types.js").Model} Model */
 
 /**
  * @typedef {Object} View
@@ -74,6 +75,8 @@ export class FrontPlot {
     this.front = null;
     /** @type {Space|null} */
     this.space = null;
+    /** @type {Model[]} */
+    this.models = [];
     /** @type {View} */
     this.view = { x: "latency_ms", colour: "resolution", intervals: true };
     /** @type {number|null} */
@@ -82,7 +85,7 @@ export class FrontPlot {
     this.chosen = null;
     /** @type {Subnet|null} */
     this.extra = null;
-    this.plot = h("div", { class: "plot-canvas" });
+    this.plot = /** @type {HTMLDivElement & import("./plotly.js").Drawn} */ (h("div", { class: "plot-canvas" }));
     this.overlay = svg("svg", { class: "plot-overlay", "aria-hidden": "true" });
     this.handle = h("div", { class: "budget-handle", hidden: true });
     this.slider = h("input", { type: "range", class: "budget-slider", "aria-label": "Budget", min: 0, max: 1000, step: 1, hidden: true });
@@ -103,7 +106,7 @@ export class FrontPlot {
   destroy() {
     this.sizes.disconnect();
     window.removeEventListener("salnas-theme", this.recolour);
-    if (this.drawn) /** @type {any} */ (window).Plotly?.purge(this.plot);
+    if (this.drawn) plotlyIfLoaded()?.purge(this.plot);
   }
 
   /**
@@ -132,6 +135,12 @@ export class FrontPlot {
     this.place();
   }
 
+  /** Reference models to draw beside the subnets. @param {Model[]} models */
+  setModels(models) {
+    this.models = models;
+    return this.draw();
+  }
+
   /** @private */
   async draw() {
     if (!this.front) return;
@@ -139,15 +148,15 @@ export class FrontPlot {
     if (!this.plot.isConnected) return;
     const { traces, legend } = this.traces();
     const titles = { x: axisTitle(this.view.x, this.front.accuracy_metric, this.front.device), y: axisTitle("accuracy", this.front.accuracy_metric, this.front.device) };
-    const layout = baseLayout({ ...titles, margin: MARGIN });
     const { width, height } = this.box.getBoundingClientRect();
+    if (width < 480) titles.y = metricName(this.front.accuracy_metric);
+    const layout = baseLayout({ ...titles, margin: MARGIN });
     this.key = `${this.view.x} ${this.front.subnets.length} ${this.front.hypervolume}`;
     Object.assign(layout, { width: Math.round(width), height: Math.round(height), uirevision: this.key });
-    if (width < 480) layout.yaxis.title.text = metricName(this.front.accuracy_metric);
     await plotly.react(this.plot, traces, layout, CONFIG);
     if (!this.drawn) {
       this.drawn = true;
-      this.plot.on("plotly_click", (/** @type {any} */ event) => {
+      this.plot.on("plotly_click", (event) => {
         const id = event.points[0]?.customdata;
         if (id) this.handlers.onpick(id);
       });
@@ -163,7 +172,7 @@ export class FrontPlot {
     if (!this.drawn) return;
     const { width, height } = this.box.getBoundingClientRect();
     if (!width) return;
-    /** @type {any} */ (window).Plotly.relayout(this.plot, { width: Math.round(width), height: Math.round(height) });
+    plotlyIfLoaded()?.relayout(this.plot, { width: Math.round(width), height: Math.round(height) });
   }
 
   /** @private */
@@ -200,12 +209,27 @@ export class FrontPlot {
         hovertemplate: "<b>Measured</b><br>%{text}<extra></extra>",
       });
     }
-    return { traces, legend: legendOf(kinds, measured.length > 0, this.view, front) };
+    const models = placed(this.models, x, front);
+    if (models.length) {
+      traces.push({
+        x: models.map((model) => model.x / scale), y: models.map((model) => model.y), type: "scatter", mode: "markers+text",
+        marker: { symbol: "square-open", size: 9, color: colour("series-4"), line: { width: 1.8 } },
+        text: models.map((model) => model.title), textposition: "top center", textfont: { color: colour("series-4"), size: 12 }, cliponaxis: false,
+        hovertemplate: models.map((model) => `<b>${model.title}</b><br>${metricName(front.accuracy_metric)} ${inUnits("accuracy", model.y)} · ${withUnit(x, model.x)}<br>measured<extra></extra>`),
+      });
+    }
+    return { traces, legend: legendOf(kinds, measured.length > 0, models.length > 0, this.view, front) };
+  }
+
+  /** The axes as they are drawn. @private */
+  get axes() {
+    if (!this.plot._fullLayout) throw new Error("nothing is drawn yet");
+    return this.plot._fullLayout;
   }
 
   /** Pixels of a value on an axis, from the corner of the box. @private @param {"x"|"y"} which @param {number} value in units of the axis */
   pixel(which, value) {
-    const axis = this.plot._fullLayout[`${which}axis`];
+    const axis = this.axes[`${which}axis`];
     return axis._offset + axis.d2p(value);
   }
 
@@ -271,7 +295,8 @@ export class FrontPlot {
 
   /** @private @param {boolean} final */
   slid(final) {
-    const [low, high] = this.plot._fullLayout.xaxis.range;
+    if (!this.drawn) return;
+    const [low, high] = this.axes.xaxis.range;
     const budget = (low + ((high - low) * Number(this.slider.value)) / 1000) * quantity(this.view.x).scale;
     this.handlers.onbudget(Math.max(budget, 0), final);
   }
@@ -279,7 +304,7 @@ export class FrontPlot {
   /** @private */
   dragHandle() {
     const at = (/** @type {PointerEvent} */ event) => {
-      const { xaxis } = this.plot._fullLayout;
+      const { xaxis } = this.axes;
       const x = event.clientX - this.box.getBoundingClientRect().left - xaxis._offset;
       return Math.max(xaxis.p2d(Math.min(Math.max(x, 0), xaxis._length)), 0) * quantity(this.view.x).scale;
     };
@@ -301,10 +326,13 @@ export class FrontPlot {
   }
 }
 
-/** @param {any} subnet @param {string} name */
-function measuredOf(subnet, name) {
-  const value = subnet[name];
-  return value && typeof value === "object" ? value.measured : null;
+/** The models that have both numbers of this plot. @param {Model[]} models @param {string} x @param {Front} front */
+function placed(models, x, front) {
+  return models.flatMap((model) => {
+    const across = x === "latency_ms" ? model.latency_ms[front.device] : /** @type {Object<string, unknown>} */ (/** @type {unknown} */ (model))[x];
+    const up = model.accuracy[front.accuracy_metric];
+    return typeof across === "number" && typeof up === "number" ? [{ title: model.title, x: across, y: up }] : [];
+  });
 }
 
 /** The intervals of the steps as one filled band. @param {Subnet[]} steps @param {(subnet: Subnet) => number} at */
@@ -348,11 +376,12 @@ function colouring(front, space, by) {
   }));
 }
 
-/** @param {{text: string, colour: string}[]} kinds @param {boolean} measured @param {View} view @param {Front} front */
-function legendOf(kinds, measured, view, front) {
+/** @param {{text: string, colour: string}[]} kinds @param {boolean} measured @param {boolean} models @param {View} view @param {Front} front */
+function legendOf(kinds, measured, models, view, front) {
   const entries = kinds.map((kind) => h("li", null, h("i", { class: "swatch", style: { background: kind.colour } }), kind.text));
   if (view.colour !== "resolution") entries.unshift(h("li", null, `${geneText(view.colour)}:`));
   if (measured) entries.push(h("li", null, h("i", { class: "swatch diamond" }), "measured"));
+  if (models) entries.push(h("li", null, h("i", { class: "swatch model" }), "reference model"));
   if (view.intervals && front.subnets.some((subnet) => subnet.accuracy && subnet.accuracy.low !== null)) entries.push(h("li", null, h("i", { class: "swatch band" }), "interval of the prediction"));
   return entries;
 }

@@ -6,7 +6,7 @@ import { describe, getSpace, listSupernets } from "./api.js";
 
 /**
  * @typedef {Object} Home
- * @property {{id: string, space: string, default: boolean, provenance: any, card: any}|null} supernet
+ * @property {import("./types.js").Supernet|null} supernet
  * @property {Space|null} space
  * @property {string[]} metrics  accuracy metrics that can be predicted
  * @property {string[]} devices  devices whose latency can be predicted

@@ -1,6 +1,6 @@
 /** Starts the page: views by address, theme, whether the service answers. */
 
-import { isOnline } from "./api.js";
+import { Offline, isOnline, noticeAbsence } from "./api.js";
 import { errorNotice, h } from "./dom.js";
 import { count } from "./format.js";
 import { home } from "./home.js";
@@ -57,7 +57,8 @@ async function show() {
     main.dataset.view = place.view;
     mounted = module.mount(main, place);
   } catch (error) {
-    if (mine === turn) main.replaceChildren(errorNotice(error, () => location.reload()));
+    await noticeAbsence();
+    if (mine === turn) main.replaceChildren(errorNotice(isOnline() ? error : new Offline(), () => location.reload()));
   }
   if (!first) {
     scrollTo(0, 0);
@@ -100,6 +101,8 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => wind
 window.addEventListener("hashchange", show);
 window.addEventListener("salnas-online", () => {
   /** @type {HTMLElement} */ (document.getElementById("offline")).hidden = isOnline();
+  // A view whose code could not be fetched: begin anew, where the address says.
+  if (isOnline() && VIEWS[currentPlace().view] && !mounted) location.reload();
   showWhere();
 });
 document.addEventListener("click", (event) => {
@@ -114,5 +117,11 @@ document.addEventListener("keydown", (event) => {
     menu.querySelector("summary")?.focus();
   }
 });
+/** Fetch the code of the other views, so that they open at once, and also while the service is away. */
+function prepare() {
+  for (const view of Object.values(VIEWS)) view.load().catch(() => {});
+}
+
 show();
 showWhere();
+addEventListener("load", () => setTimeout(prepare, 1000));

@@ -12,6 +12,7 @@ export class MapView {
   constructor({ opacity = 0.7, onready } = {}) {
     this.opacity = opacity;
     this.onready = onready;
+    this.label = "No photo yet";
     this.turn = 0;
     /** @type {HTMLImageElement|null} */
     this.image = null;
@@ -19,7 +20,7 @@ export class MapView {
     this.map = null;
     /** @type {SaliencyMap|null} */
     this.against = null;
-    this.canvas = h("canvas", { width: 640, height: 480, role: "img" });
+    this.canvas = h("canvas", { width: 640, height: 480, role: "img", "aria-label": this.label });
     this.state = h("span", { class: "map-state", hidden: true }, h("i", { class: "spinner" }), "computing");
     this.error = h("div", { class: "map-error", role: "alert", hidden: true });
     this.element = h("div", { class: "map" }, this.canvas, this.state, this.error);
@@ -43,12 +44,13 @@ export class MapView {
       if (this.image !== image) {
         this.image = image;
         this.map = null;
+        this.label = photo.alt;
         this.redraw();
       }
       const map = await predict(photo, arch);
       if (turn !== this.turn) return;
       this.map = map;
-      this.canvas.setAttribute("aria-label", `${photo.alt}, with the saliency map of ${arch}`);
+      this.label = `${photo.alt}, with the saliency map of ${arch}`;
       this.redraw();
       this.onready?.(map);
     } catch (error) {
@@ -63,9 +65,10 @@ export class MapView {
     }
   }
 
-  /** @private @param {any} error @param {() => void} retry */
+  /** @private @param {unknown} error @param {() => void} retry */
   fail(error, retry) {
-    this.error.replaceChildren(h("div", null, h("p", null, String(error.message ?? error)), error.remedy && h("p", { class: "small" }, error.remedy),
+    const { message = String(error), remedy = null } = /** @type {{message?: string, remedy?: string|null}} */ (error ?? {});
+    this.error.replaceChildren(h("div", null, h("p", null, message), remedy && h("p", { class: "small" }, remedy),
       h("button", { type: "button", class: "button small", onclick: retry }, "Try again")));
     this.error.hidden = false;
   }
@@ -85,10 +88,11 @@ export class MapView {
   /** @private */
   redraw() {
     if (!this.image) return;
-    const { image, map, against } = this;
+    const { image, map, against, label } = this;
     const draw = () => {
       if (map && against && against.values.length === map.values.length) drawDifference(this.canvas, image, map, against, this.opacity);
       else drawOverlay(this.canvas, image, map, this.opacity);
+      this.canvas.setAttribute("aria-label", label);
     };
     cancelAnimationFrame(this.frame ?? 0);
     this.frame = requestAnimationFrame(draw);

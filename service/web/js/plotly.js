@@ -1,14 +1,37 @@
 /** Plotly, fetched from the service itself when the first plot is drawn, and dressed in the page's colours. */
 
-/** @type {Promise<any>|null} */
+/**
+ * What the page uses of Plotly, which has no types of its own.
+ *
+ * @typedef {{_offset: number, _length: number, range: [number, number], d2p: (value: number) => number, p2d: (pixel: number) => number}} Axis
+ * @typedef {{points: {customdata?: string}[]}} Click
+ * @typedef {Object} Drawn  what Plotly adds to the element that it draws in
+ * @property {{xaxis: Axis, yaxis: Axis}} [_fullLayout]
+ * @property {(event: string, listener: (event: Click) => void) => void} on
+ *
+ * @typedef {Object<string, unknown>} Trace
+ * @typedef {Object<string, unknown> & {xaxis: Object<string, unknown>, yaxis: Object<string, unknown>}} Layout
+ * @typedef {Object} Plotly
+ * @property {(place: HTMLElement, traces: Trace[], layout: Layout, config: typeof CONFIG) => Promise<unknown>} react
+ * @property {(place: HTMLElement, layout: Object<string, unknown>) => Promise<unknown>} relayout
+ * @property {(place: HTMLElement, options: Object<string, unknown>) => Promise<string>} downloadImage
+ * @property {(place: HTMLElement) => void} purge
+ */
+
+/** @type {Promise<Plotly>|null} */
 let loading = null;
 
-/** @returns {Promise<any>} the Plotly object */
+/** Plotly where it is there already. @returns {Plotly|undefined} */
+export function plotlyIfLoaded() {
+  return /** @type {{Plotly?: Plotly}} */ (/** @type {unknown} */ (window)).Plotly;
+}
+
+/** @returns {Promise<Plotly>} */
 export function loadPlotly() {
   loading ??= new Promise((resolve, reject) => {
     const script = document.createElement("script");
     script.src = "plotly.min.js";
-    script.onload = () => resolve(/** @type {any} */ (window).Plotly);
+    script.onload = () => resolve(/** @type {Plotly} */ (plotlyIfLoaded()));
     script.onerror = () => {
       loading = null;
       script.remove();
@@ -51,6 +74,7 @@ export function faded(text, alpha) {
 /**
  * Layout that all plots share.
  * @param {{x: string, y: string, margin?: Object<string, number>}} titles
+ * @returns {Layout}
  */
 export function baseLayout({ x, y, margin }) {
   const ink = colour("ink-2");

@@ -103,7 +103,7 @@ class SearchTable {
   show() {
     const focused = document.activeElement?.getAttribute("data-key");
     this.body.replaceChildren(...this.searches.map((search) => this.row(search)));
-    if (focused) this.body.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
+    if (focused) /** @type {HTMLElement|null} */ (this.body.querySelector(`[data-key="${CSS.escape(focused)}"]`))?.focus();
     this.table.hidden = !this.searches.length;
     this.empty.hidden = this.searches.length > 0;
     this.more.hidden = !this.next;
@@ -117,12 +117,12 @@ class SearchTable {
     return h("tr", null,
       h("td", null, h("input", {
         type: "checkbox", "data-key": `mark ${search.id}`, "aria-label": `Compare ${title}`, checked: this.marked.has(search.id), disabled: !result,
-        onchange: (/** @type {any} */ event) => this.mark(search.id, event.target),
+        onchange: (/** @type {Event} */ event) => this.mark(search.id, /** @type {HTMLInputElement} */ (event.target)),
       })),
       h("td", null, h("a", { href: `#/searches/${search.id}`, "data-key": search.id }, title), h("div", { class: "quiet" }, bounds.length ? bounds.join(", ") : "no constraints")),
       h("td", null, stateBadge(search)),
-      h("td", { class: "n" }, result ? count(result.subnets) : "–"),
-      h("td", { class: "n" }, result ? significant(result.hypervolume, 4) : "–"),
+      h("td", { class: "n", "data-label": "Subnets" }, result ? count(result.subnets) : "–"),
+      h("td", { class: "n", "data-label": "HV" }, result ? significant(result.hypervolume, 4) : "–"),
       h("td", { class: "n" }, clock(search.created_at)));
   }
 

@@ -6,7 +6,7 @@ import { axisTitle, clock, constraintText, metricName, quantity, valueOf } from 
 import { staircase } from "./frontplot.js";
 import { CONFIG, baseLayout, colour, loadPlotly } from "./plotly.js";
 import { figureRow, figures, stateBadge } from "./searchcard.js";
-import { objectivesText } from "./searchtext.js";
+import { explained, objectivesText } from "./searchtext.js";
 
 /** @typedef {import("./types.js").Search} Search */
 /** @typedef {import("./types.js").Front} Front */
@@ -34,7 +34,8 @@ class SearchPage {
     this.actions = h("div", { class: "tools" });
     this.about = h("p", { class: "muted" }, "\u00a0");
     this.fault = h("div", { class: "fault" });
-    this.bar = h("div", { class: "progress", role: "progressbar", "aria-label": "Progress", "aria-valuemin": 0, "aria-valuemax": 100 }, h("i"));
+    this.done = h("i");
+    this.bar = h("div", { class: "progress", role: "progressbar", "aria-label": "Progress", "aria-valuemin": 0, "aria-valuemax": 100 }, this.done);
     this.figures = h("div", { class: "figures-place" });
     this.frontPlot = h("div", { class: "small-plot", role: "img", "aria-label": "The front so far" });
     this.curvePlot = h("div", { class: "small-plot", role: "img", "aria-label": "Hypervolume over subnets scored" });
@@ -68,7 +69,7 @@ class SearchPage {
         await this.grow();
       } else this.follow();
     } catch (error) {
-      if (!this.left) this.fault.replaceChildren(errorNotice(error, () => this.start()));
+      if (!this.left) this.fault.replaceChildren(errorNotice(explained(error, this.id), () => this.start()));
     }
   }
 
@@ -103,7 +104,7 @@ class SearchPage {
     this.bar.hidden = isFinal(search.state);
     const percent = Math.round(100 * (search.progress?.fraction ?? 0));
     this.bar.setAttribute("aria-valuenow", String(percent));
-    this.bar.firstElementChild.style.width = `${percent}%`;
+    this.done.style.width = `${percent}%`;
     this.bar.classList.toggle("unknown", !search.progress);
     this.figures.replaceChildren(figureRow(figures(search)));
     this.showActions(search);
@@ -160,7 +161,7 @@ class SearchPage {
   }
 }
 
-/** @param {any} plotly @param {HTMLElement} place @param {Front} front */
+/** @param {import("./plotly.js").Plotly} plotly @param {HTMLElement} place @param {Front} front */
 function drawFront(plotly, place, front) {
   const names = front.objectives.map((text) => String(text.split(":").pop()));
   const x = names.find((name) => name !== "accuracy") ?? names[0];
@@ -177,7 +178,7 @@ function drawFront(plotly, place, front) {
   plotly.react(place, [trace], layout, CONFIG);
 }
 
-/** @param {any} plotly @param {HTMLElement} place @param {{evaluations: number, hypervolume: number}[]} curve @param {Search["result"]} result */
+/** @param {import("./plotly.js").Plotly} plotly @param {HTMLElement} place @param {{evaluations: number, hypervolume: number}[]} curve @param {Search["result"]} result */
 function drawCurve(plotly, place, curve, result) {
   const points = [...curve];
   if (result && result.evaluations > (points.at(-1)?.evaluations ?? 0)) points.push(result);

@@ -2,8 +2,8 @@
 
 import { describe } from "./api.js";
 import { copyButton, errorNotice, h, toast } from "./dom.js";
-import { exportPart } from "./export.js";
-import { count, inUnits, interval, metricName, quantity, resolutionText, significant, withUnit } from "./format.js";
+import { ExportPart } from "./export.js";
+import { count, inUnits, interval, metricName, quantity, resolutionText, significant, valueOf, withUnit } from "./format.js";
 import { MapView, opacitySlider, thumbnails } from "./mapview.js";
 import { acceptPhotos, addPhotos, allPhotos, choosePhotos } from "./photos.js";
 import { drawStages } from "./stages.js";
@@ -56,16 +56,19 @@ export class SubnetCard {
     this.others = h("dl", { class: "numbers" });
     this.more = h("details", { class: "more-numbers", hidden: true }, h("summary", null, "Other metrics and devices"), this.others);
     this.fault = h("div");
-    this.take = exportPart();
-    this.compare = h("a", { class: "button", href: "#/photo" }, "Compare on photos");
+    this.take = new ExportPart();
+    this.take.describe = async () => (this.id ? describeOnce(this.id) : null);
+    this.compare = h("a", { class: "button", href: "#/photo" }, "Compare maps");
     this.element = h("section", { class: "card subnet-card", "aria-label": "Subnet" },
-      h("div", { class: "subnet-head" }, this.title, this.copy, this.badge),
-      this.map.element,
-      h("div", { class: "map-tools" }, this.thumbs, opacitySlider(0.7, (value) => this.map.setOpacity(value)), this.time),
-      this.fault,
-      h("div", { class: "actions" }, this.take.button, this.compare),
-      this.take.element,
-      this.numbers, this.more);
+      h("div", { class: "subnet-look" },
+        h("div", { class: "subnet-head" }, this.title, this.copy, this.badge),
+        this.map.element,
+        h("div", { class: "map-tools" }, this.thumbs, opacitySlider(0.7, (value) => this.map.setOpacity(value)), this.time)),
+      h("div", { class: "subnet-facts" },
+        this.fault,
+        h("div", { class: "actions" }, this.take.button, this.take.timer, this.compare),
+        this.take.element,
+        this.numbers, this.more));
     this.stop = acceptPhotos(this.element, (files) => this.add(files));
     this.showThumbs();
   }
@@ -109,7 +112,7 @@ export class SubnetCard {
     this.numbers.replaceChildren(
       ...(metric ? [accuracyRow(metric, accuracy[metric])] : []),
       ...(device ? [latencyRow(device, latency_ms[device])] : []),
-      ...["macs", "parameters", "memory_bytes"].map((name) => row(quantity(name).label, withUnit(name, /** @type {any} */ (subnet)[name]), "exact")),
+      ...["macs", "parameters", "memory_bytes"].map((name) => row(quantity(name).label, withUnit(name, valueOf(subnet, name)), "exact")),
       row("Resolution", resolutionText(subnet.resolution), "pixels"));
     const others = [
       ...Object.entries(accuracy).filter(([name]) => name !== metric).map(([name, estimate]) => accuracyRow(name, estimate)),
@@ -178,14 +181,14 @@ function latencyRow(device, estimate) {
 function estimateRow(label, name, estimate) {
   const bounds = interval(name, estimate);
   if (estimate.measured !== null && estimate.measured !== undefined) {
-    return row(label, withUnit(name, estimate.measured), `measured; predicted ${inUnits(name, estimate.predicted)}${bounds ? ` (${bounds})` : ""}`);
+    return row(label, withUnit(name, estimate.measured), "measured", `predicted ${inUnits(name, estimate.predicted)}${bounds ? `, ${bounds}` : ""}`);
   }
-  return row(label, withUnit(name, estimate.predicted), bounds ? `${bounds} predicted` : "predicted");
+  return row(label, withUnit(name, estimate.predicted), "predicted", bounds ? `90 % interval ${bounds}` : "without an interval");
 }
 
-/** @param {string} label @param {string} value @param {string} note */
-function row(label, value, note) {
-  return h("div", null, h("dt", null, label), h("dd", null, h("b", null, value), h("span", null, note)));
+/** @param {string} label @param {string} value @param {string} note @param {string|null} [below]  a line of its own, so that rows never change their height */
+function row(label, value, note, below = null) {
+  return h("div", null, h("dt", null, label), h("dd", null, h("b", null, value), h("span", null, note), below && h("span", { class: "below" }, below)));
 }
 
 /** The drawing of the stages and the table of layers, for the width of the page. */
@@ -217,8 +220,9 @@ export class SubnetDetails {
       const subnet = await describeOnce(id);
       if (this.id !== id) return;
       const scrolled = this.drawing.firstElementChild?.scrollLeft ?? 0;
-      this.drawing.replaceChildren(drawStages(subnet));
-      this.drawing.firstElementChild.scrollLeft = scrolled;
+      const drawn = drawStages(subnet);
+      this.drawing.replaceChildren(drawn);
+      drawn.scrollLeft = scrolled;
       const depth = subnet.arch.stages.reduce((sum, stage) => sum + stage.depth, 0);
       this.summary.textContent = `${depth} blocks, ${resolutionText(subnet.resolution)} pixels in and out`;
       this.subnet = subnet;

@@ -48,7 +48,7 @@
  * @typedef {{name: string, choices: (number|number[])[]}} Gene
  * @typedef {{name: string, size: number, genes: Gene[], properties: Gene[], smallest: Subnet, largest: Subnet}} Space
  *
- * @typedef {{id: string, default: boolean, space: string, provenance: any, card: any}} Supernet
+ * @typedef {{id: string, default: boolean, space: string, provenance: Object<string, unknown>, card: Object<string, unknown>}} Supernet
  *
  * @typedef {Object} Progress
  * @property {number} generation
@@ -62,10 +62,26 @@
  * @typedef {"queued"|"running"|"succeeded"|"failed"|"cancelled"} State
  * @typedef {{type: string, detail: string, field: string|null, remedy: string|null}} Failure
  *
+ * @typedef {Object} SearchRequest  what was asked for, with all defaults
+ * @property {string[]} objectives
+ * @property {string[]} constraints
+ * @property {string} accuracy_metric
+ * @property {string} device
+ * @property {number} seed
+ *
+ * @typedef {Object} Manifest  what is known of an exported file
+ * @property {string} sha256
+ * @property {number} size_bytes
+ * @property {number} opset
+ * @property {number} parity_error
+ * @property {number} [latency_ms]  median of some runs on one thread of the service's machine
+ *
+ * @typedef {{id: number, kind: string, data: Progress}} SearchEvent
+ *
  * @typedef {Object} Search
  * @property {string} id
  * @property {State} state
- * @property {Object<string, any>} request
+ * @property {SearchRequest} request
  * @property {string} created_at
  * @property {string|null} started_at
  * @property {string|null} finished_at
@@ -79,7 +95,7 @@
  * @property {string} id
  * @property {State} state
  * @property {string} subnet
- * @property {Object<string, any>|null} manifest
+ * @property {Manifest|null} manifest
  * @property {Failure|null} error
  * @property {{self: string, file?: string}} links
  *
@@ -92,9 +108,18 @@
  * @property {string} runtime
  * @property {number|null} threads
  * @property {string} description
- * @property {{n: number, kendall: number, spearman: number, within_10: number, mae: number}|null} quality
+ * @property {{n: number, kendall: number, spearman: number, within_5?: number, within_10: number, mae: number}|null} quality
  * @property {string[]} notes
  * @property {Failure|null} error
+ *
+ * @typedef {Object} Model  a reference model, measured like a subnet
+ * @property {string} id
+ * @property {string} title
+ * @property {number} macs
+ * @property {number} parameters
+ * @property {number} [memory_bytes]
+ * @property {Object<string, number>} accuracy  by metric
+ * @property {Object<string, number>} latency_ms  by device
  *
  * @typedef {Object} Map_  a saliency map as 8-bit grey values
  * @property {number} width

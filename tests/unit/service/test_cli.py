@@ -334,6 +334,19 @@ def test_costs_are_told_without_torch(here: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_predictions_are_told_without_torch(here: Path) -> None:
+    script = (
+        "import sys; from service.cli import run\n"
+        "assert run(['describe', 'max', '--json']) == 0\n"
+        "assert not {'torch', 'scipy.stats', 'scipy.optimize'} & set(sys.modules), 'slow to start'"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["predictions"]["accuracy"]
+
+
 def test_the_installed_command_answers(here: Path) -> None:
     command = Path(sys.executable).parent / "salnas"
     if not command.exists():

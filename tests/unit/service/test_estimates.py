@@ -11,7 +11,7 @@ from predictors.estimate import Estimate
 from predictors.tables import append, gene_columns
 from service.estimates import METRICS, Choice, Estimates, Quality, load_estimates
 from service.supernets import find_supernet
-from supernet import metrics
+from supernet import metric_names
 from supernet.cost import cost
 from supernet.errors import DeviceError, PredictorError
 from supernet.space import get_space
@@ -36,7 +36,7 @@ def estimates(results: Path) -> Estimates:
 
 
 def test_metrics_are_those_that_are_measured() -> None:
-    assert set(METRICS) == set(metrics.METRICS)
+    assert set(METRICS) == set(metric_names.METRICS)
 
 
 def test_columns_follow_the_choice(estimates: Estimates) -> None:

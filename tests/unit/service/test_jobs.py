@@ -81,6 +81,13 @@ def test_a_job_that_kills_its_workers_is_given_up() -> None:
     assert given_up.resumed().claimed("w", "t", 1e9, 1.0).state is JobState.RUNNING
 
 
+def test_a_job_that_is_given_up_is_not_to_be_cancelled_any_more() -> None:
+    held = running().cancelling(5.0)
+    for _ in range(MAX_IDLE_CLAIMS + 1):
+        held = held.claimed("w", "t", 1e9, 0.0)
+    assert (held.state, held.cancel_requested) == (JobState.FAILED, False)
+
+
 def test_a_job_that_advances_may_lose_any_number_of_workers() -> None:
     held = running()
     for _ in range(3 * MAX_IDLE_CLAIMS):

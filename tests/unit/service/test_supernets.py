@@ -62,6 +62,8 @@ def test_foreign_and_damaged_files_are_refused(tmp_path: Path) -> None:
         "text": b"not a checkpoint",
         "pickle": b"\x80\x04\x95\x10\x00\x00\x00\x00\x00\x00\x00}\x94.",
         "empty": b"",
+        "endless header": (2**60).to_bytes(8, "little") + b"{",
+        "deep header": (200_000).to_bytes(8, "little") + b"[" * 200_000,
     }
     paths = [_foreign(tmp_path / "plain.safetensors", {"format": "pt"})]
     paths.append(_foreign(tmp_path / "other-choices.safetensors", {"format": FORMAT, **space}))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from service.store.memory import MemoryStore
 from service.worker import Pace, Worker
 from supernet.errors import InfeasibleBudget
 
-QUICK = Pace(lease=0.3, poll=0.01, watch=0.01, patience=0.5)
+QUICK = Pace(lease=0.3, poll=0.01, watch=0.01, patience=0.5, retry=0.02, endurance=0.3)
 PROGRESS = Progress(1, 200, 10, 0.5, 1.0, 0.1, 9.0)
 
 
@@ -94,6 +95,45 @@ def test_a_job_that_fails_says_why(store: MemoryStore, error: Exception, kind: s
         assert (failure.field, failure.value, failure.remedy) == ("macs", 1.5, "More.")
     else:
         assert "ZeroDivision" not in failure.message, "no internals reach a client"
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("error", [Unavailable("No answer."), FULL], ids=["store", "disk"])
+def test_a_job_waits_for_what_comes_back(store: MemoryStore, error: Exception) -> None:
+    tries: list[int] = []
+
+    def third_time(session: Session) -> Outcome:
+        tries.append(len(tries))
+        if len(tries) < 3:
+            raise error
+        return done(session)
+
+    worker(store, third_time).run_one(threading.Event())
+    job = store.get("j")
+    assert (job.state, job.attempts, len(tries)) == (JobState.SUCCEEDED, 1, 3)
+
+
+@pytest.mark.parametrize(("error", "kind"), [(Unavailable("No."), "unavailable"), (FULL, "disk-full")])
+def test_a_job_does_not_wait_for_ever(store: MemoryStore, error: Exception, kind: str) -> None:
+    worker(store, fail_with(error)).run_one(threading.Event())
+    job = store.get("j")
+    assert job.state is JobState.FAILED
+    assert job.failure is not None
+    assert job.failure.kind == kind
+
+
+def test_a_job_that_waits_is_handed_back_and_cancelled_like_others(store: MemoryStore) -> None:
+    leaving = threading.Event()
+    leaving.set()
+    worker(store, fail_with(FULL)).run_one(leaving)
+    assert store.get("j").state is JobState.QUEUED
+    thread = in_background(lambda: worker(store, fail_with(FULL)).run_one(threading.Event()))
+    wait_for(lambda: store.get("j").state is JobState.RUNNING)
+    store.update("j", lambda job: job.cancelling(2.0))
+    thread.join(5)
+    assert store.get("j").state is JobState.CANCELLED
 
 
 def test_a_cancelled_job_stops_and_keeps_what_it_found(store: MemoryStore) -> None:

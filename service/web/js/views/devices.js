@@ -25,7 +25,14 @@ class DevicesView {
     this.timer = 0;
     root.append(
       h("div", { class: "page-head" }, h("h1", null, "Devices"), h("p", { class: "muted" }, "Where the latency of every subnet can be predicted.")),
-      this.list, this.buildForm());
+      this.list);
+    const noteId = uid("note");
+    this.name = h("input", { class: "input", name: "name", required: true, maxlength: 64, pattern: "[A-Za-z0-9][A-Za-z0-9._\\-]*", autocomplete: "off", placeholder: "raspberry-pi-4", "aria-describedby": noteId });
+    this.file = h("input", { class: "input", name: "measurements", type: "file", accept: ".csv,text/csv", required: true });
+    this.outcome = h("div", { "aria-live": "polite" });
+    this.submit = h("button", { type: "submit", class: "button primary" }, "Add the device");
+    this.pack = h("button", { type: "button", class: "button", onclick: () => this.getPack() }, "Download the pack");
+    root.append(this.buildForm(noteId));
     this.back = () => this.load();
     window.addEventListener("salnas-online", this.back);
   }
@@ -60,7 +67,7 @@ class DevicesView {
             h("td", null, h("b", null, device.id), " ", device.default && h("span", { class: "badge" }, "default"), device.state !== "ready" && stateOf(device),
               h("div", { class: "quiet" }, [device.runtime, device.threads && `${device.threads} thread${device.threads > 1 ? "s" : ""}`, device.description].filter(Boolean).join(", ") || `for ${device.supernets.join(", ")}`)),
             h("td", null, qualityOf(device)),
-            subnets.map(({ subnet }) => latencyCell(subnet, device.id)),
+            subnets.map(({ text, subnet }) => latencyCell(text, subnet, device.id)),
             h("td", { class: "n" }, !device.builtin && h("button", { type: "button", class: "button small", "aria-label": `Remove ${device.id}`, onclick: () => this.remove(device.id) }, "Remove"))))))));
   }
 
@@ -76,16 +83,10 @@ class DevicesView {
     }
   }
 
-  /** @private */
-  buildForm() {
-    const noteId = uid("note");
-    this.name = h("input", { class: "input", name: "name", required: true, maxlength: 64, pattern: "[A-Za-z0-9][A-Za-z0-9._\\-]*", autocomplete: "off", placeholder: "raspberry-pi-4", "aria-describedby": noteId });
-    this.file = h("input", { class: "input", name: "measurements", type: "file", accept: ".csv,text/csv", required: true });
-    this.outcome = h("div", { "aria-live": "polite" });
-    this.submit = h("button", { type: "submit", class: "button primary" }, "Add the device");
-    this.pack = h("button", { type: "button", class: "button", onclick: () => this.getPack() }, "Download the pack");
+  /** @private @param {string} noteId */
+  buildForm(noteId) {
     const field = (/** @type {string} */ text, /** @type {HTMLElement} */ input) => h("label", { class: "field" }, h("span", null, text), input);
-    const step = (/** @type {string} */ title, /** @type {any[]} */ ...content) => h("li", null, h("h3", null, title), ...content);
+    const step = (/** @type {string} */ title, /** @type {import("../dom.js").Child[]} */ ...content) => h("li", null, h("h3", null, title), ...content);
     return h("form", { class: "card search-form device-form", onsubmit: (/** @type {Event} */ event) => this.send(event) },
       h("h2", null, "Add a device"),
       h("ol", { class: "steps" },
@@ -161,26 +162,30 @@ function qualityOf(device) {
   if (device.error) return h("span", { class: "fault-text" }, device.error.detail);
   const { quality } = device;
   if (!quality) return "–";
-  const share = Math.round(100 * quality.within_10);
   return h("div", { class: "quality" },
-    h("div", { class: "quality-bar", role: "img", "aria-label": `${share} % within a tenth` }, h("i", { style: { width: `${share}%` } })),
-    h("div", null, `${share} % within a tenth`),
+    h("dl", { class: "quality-plot" }, quality.within_5 !== undefined && shareWithin("±5 %", quality.within_5), shareWithin("±10 %", quality.within_10)),
     h("div", { class: "quiet" }, `rank ${quality.kendall.toFixed(2)} (Kendall), off by ${withUnit("latency_ms", quality.mae)} on average, ${count(quality.n)} subnets`));
+}
+
+/** @param {string} bound @param {number} share */
+function shareWithin(bound, share) {
+  const percent = Math.round(100 * share);
+  return [h("dt", null, `within ${bound}`), h("dd", null, h("div", { class: "quality-bar", "aria-hidden": "true" }, h("i", { style: { width: `${percent}%` } })), h("b", null, `${percent} %`))];
 }
 
 /** @param {Device} device */
 function summary(device) {
   const { quality } = device;
   if (!quality) return "";
-  return `On ${count(quality.n)} subnets held out, ${Math.round(100 * quality.within_10)} % of predictions are within a tenth; they are off by ${withUnit("latency_ms", quality.mae)} on average.`;
+  return `On ${count(quality.n)} subnets held out, ${Math.round(100 * quality.within_10)} % of predictions are within ±10 %; they are off by ${withUnit("latency_ms", quality.mae)} on average.`;
 }
 
-/** @param {Description} subnet @param {string} device */
-function latencyCell(subnet, device) {
+/** @param {string} label @param {Description} subnet @param {string} device */
+function latencyCell(label, subnet, device) {
   const estimate = subnet.predictions.latency_ms[device];
-  if (!estimate) return h("td", { class: "n" }, "–");
+  if (!estimate) return h("td", { class: "n", "data-label": label }, "–");
   const measured = estimate.measured !== null;
-  return h("td", { class: "n" }, h("b", null, withUnit("latency_ms", measured ? estimate.measured : estimate.predicted)), h("div", { class: "quiet" }, measured ? "measured" : interval("latency_ms", estimate) || "predicted"));
+  return h("td", { class: "n", "data-label": label }, h("b", null, withUnit("latency_ms", measured ? estimate.measured : estimate.predicted)), h("div", { class: "quiet" }, measured ? "measured" : interval("latency_ms", estimate) || "predicted"));
 }
 
 function nothing() {

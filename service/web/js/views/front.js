@@ -1,13 +1,13 @@
 /** The front: pick a budget, see the best subnet within it. */
 
-import { Problem, ask, createSearch, followSearch, frontUrl, getFront, getSearch, isFinal, listSearches, queryFresh } from "../api.js";
+import { Problem, ask, createSearch, followSearch, frontUrl, getFront, getSearch, isFinal, listModels, listSearches, queryFresh } from "../api.js";
 import { choice, copy, debounced, download, errorNotice, h, segments, toast } from "../dom.js";
 import { constraintText, count, duration, inUnits, interval, metricName, quantity, significant, valueOf, withUnit } from "../format.js";
 import { FrontPlot, bestWithin, higherIsBetter, staircase } from "../frontplot.js";
 import { geneText } from "../genes.js";
 import { home } from "../home.js";
 import { go, note } from "../place.js";
-import { searchTitle } from "../searchtext.js";
+import { explained, searchTitle } from "../searchtext.js";
 import { SubnetCard, SubnetDetails } from "../subnet.js";
 
 /** @typedef {import("../types.js").Front} Front */
@@ -52,11 +52,7 @@ class FrontView {
     this.card = new SubnetCard({ photo: query.get("photo"), onphoto: (photo) => note({ photo }) });
     this.details = new SubnetDetails();
     this.settle = debounced(() => this.settled(), SETTLE_MS);
-    this.build(root);
-  }
-
-  /** @private @param {HTMLElement} root */
-  build(root) {
+    /** @type {HTMLInputElement} */
     this.field = h("input", { class: "budget-field", type: "text", inputmode: "decimal", autocomplete: "off", "aria-label": "Budget", size: 5, onchange: () => this.typed(), onfocus: () => this.field.select() });
     this.unit = h("span", null, "ms");
     this.score = h("output", { class: "score" }, "…");
@@ -65,9 +61,15 @@ class FrontView {
     this.sources = h("div", { class: "sources" });
     this.tools = h("div", { class: "tools" });
     this.meta = h("p", { class: "quiet meta" }, "\u00a0");
-    this.progress = h("div", { class: "progress", hidden: true }, h("i"));
+    this.done = h("i");
+    this.progress = h("div", { class: "progress", hidden: true }, this.done);
     this.notes = h("div", { class: "front-notes" });
     this.fresh = h("button", { type: "button", class: "button", onclick: () => this.searchNow() }, "Search now");
+    this.build(root);
+  }
+
+  /** @private @param {HTMLElement} root */
+  build(root) {
     root.append(
       h("div", { class: "answer" },
         h("div", { class: "answer-text" },
@@ -119,9 +121,20 @@ class FrontView {
       if (!this.left) this.failed(error);
     }
     this.listSources();
+    this.showModels();
   }
 
-  /** @private @param {any} error */
+  /** Reference models, where there are any. @private */
+  async showModels() {
+    try {
+      const models = await listModels();
+      if (!this.left && models.length) await this.plot.setModels(models);
+    } catch {
+      // The front itself is there; the models are for comparison.
+    }
+  }
+
+  /** @private @param {unknown} error */
   failed(error) {
     this.score.textContent = "–";
     const missing = error instanceof Problem && error.status === 404 && this.searchId === "default";
@@ -129,7 +142,7 @@ class FrontView {
       this.notes.replaceChildren(h("div", { class: "empty" },
         h("h2", null, "There is no front yet"),
         h("p", null, "This supernet has no accuracy predictor, so there is nothing to trade off. Fit one with ", h("code", null, "make predictors"), ", or look at what subnets see on the ", h("a", { href: "#/photo" }, "Photo"), " page.")));
-    } else this.notes.replaceChildren(errorNotice(error, () => this.start()));
+    } else this.notes.replaceChildren(errorNotice(explained(error, this.searchId), () => this.start()));
   }
 
   /** Follow a search that still runs, its front growing. @private */
@@ -145,8 +158,10 @@ class FrontView {
       onchange: (search) => {
         this.search = search;
         this.showProgress();
-        if (isFinal(search.state)) this.load().catch((error) => this.failed(error));
-        else grow();
+        if (isFinal(search.state)) {
+          this.load().catch((error) => this.failed(error));
+          this.listSources(); // this search is one of them from now on
+        } else grow();
       },
       onprogress: (progress) => {
         if (this.search) this.search = { ...this.search, progress };
@@ -161,7 +176,7 @@ class FrontView {
     const { state, progress } = /** @type {Search} */ (this.search);
     this.progress.hidden = isFinal(state);
     this.progress.classList.toggle("unknown", !progress);
-    this.progress.firstElementChild.style.width = `${100 * (progress?.fraction ?? 0.3)}%`;
+    this.done.style.width = `${100 * (progress?.fraction ?? 0.3)}%`;
     if (!isFinal(state)) this.meta.textContent = progress ? `Searching: ${count(progress.evaluations)} subnets scored, ${count(progress.subnets)} on the front` : "Searching…";
   }
 

@@ -85,6 +85,9 @@ class PhotoView {
     this.key = h("p", { class: "quiet key photo-key" }, h("span", null, h("i", { class: "key-more" }), "looked at more than by the first subnet"), h("span", null, h("i", { class: "key-less" }), "looked at less"));
     /** @type {Tile[]} */
     this.tiles = [...new Set(names)].map((name) => new Tile(name, this));
+    this.field = h("input", { class: "input mono", type: "text", placeholder: "salnas-…", autocomplete: "off", spellcheck: "false", "aria-label": "Id of a subnet" });
+    /** @type {HTMLElement[]} */
+    this.quick = Object.entries(NAMES).map(([name, text]) => h("button", { type: "button", class: "button small", "data-name": name, onclick: () => this.extend(name) }, text));
     this.adder = this.buildAdder();
     root.append(
       h("div", { class: "page-head" },
@@ -179,9 +182,6 @@ class PhotoView {
 
   /** @private */
   buildAdder() {
-    this.field = h("input", { class: "input mono", type: "text", placeholder: "salnas-…", autocomplete: "off", spellcheck: "false", "aria-label": "Id of a subnet" });
-    /** @type {HTMLElement[]} */
-    this.quick = Object.entries(NAMES).map(([name, text]) => h("button", { type: "button", class: "button small", "data-name": name, onclick: () => this.extend(name) }, text));
     const adder = h("form", { class: "adder", onsubmit: (/** @type {Event} */ event) => {
       event.preventDefault();
       const text = this.field.value.trim();

@@ -1,0 +1,241 @@
+"""The commands `salnas models`, `finetune` and `distill`: networks beside the supernet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from service import display
+from service.settings import Settings
+from supernet.errors import SettingsError
+
+if TYPE_CHECKING:
+    from supernet.finetune import FinetuneConfig
+    from supernet.workshop import Job
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, to standard output.")]
+Network = Annotated[
+    str, typer.Argument(metavar="NETWORK", help="A reference model, a subnet (max, min, an id), or a file.")
+]
+_WORDS = ("model", "finds", "weights")
+Show = Callable[[bool, Mapping[str, Any], Callable[[], Any]], None]
+
+
+def register(app: typer.Typer, show: Show) -> None:
+    """Add the commands to `app`; `show` prints plain data as a view or as JSON."""
+
+    @app.command()
+    def models(as_json: JsonOption = False) -> None:
+        """List the networks of other papers: what they cost, their weights, and what was measured of them."""
+        from service.models import list_models
+
+        found = {"models": list_models(Settings.from_environment().results)}
+        show(as_json, found, lambda: models_view(found["models"]))
+
+    @app.command()
+    def finetune(
+        network: Network,
+        out: Annotated[Path, typer.Option(help="File to write, ….safetensors; its card goes beside it.")],
+        data: Annotated[
+            str, typer.Option(help="Data set by name or folder; with masks an object detector is trained.")
+        ] = "osie",
+        start: Annotated[str, typer.Option(help="weights, imagenet or random.")] = "weights",
+        epochs: Annotated[int, typer.Option(help="Passes over the photos.")] = 10,
+        batch_size: Annotated[int, typer.Option(help="Photos a step.")] = 10,
+        loss: Annotated[str, typer.Option(help="saliency, binary or probability.")] = "saliency",
+        optimizer: Annotated[str, typer.Option(help="sgd or adam.")] = "sgd",
+        learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 0.05,
+        weight_decay: Annotated[float, typer.Option(help="Weight decay.")] = 1e-5,
+        decay: Annotated[
+            str, typer.Option(help="standard, or dynamic: scales of batch norms fade with their output.")
+        ] = "standard",
+        prune: Annotated[
+            float | None, typer.Option(help="First remove channels whose scale is below this.")
+        ] = None,
+        precision: Annotated[str, typer.Option(help="fp32, or bf16 where the processor has it.")] = "fp32",
+        held_out: Annotated[
+            int, typer.Option(help="Last photos, which do not train; of masks, the test.")
+        ] = 80,
+        limit: Annotated[int | None, typer.Option(help="Train on the first so many photos.")] = None,
+        resolution: Annotated[
+            str | None, typer.Option(metavar="HxW", help="Photos of this size, for reference models.")
+        ] = None,
+        supernet: Annotated[str | None, typer.Option(help="Id or file of the supernet of subnets.")] = None,
+        seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+        as_json: JsonOption = False,
+    ) -> None:
+        """Train one network: a rival, a subnet by itself, a pruned one. The same command again continues."""
+        from supernet.finetune import FinetuneConfig
+        from supernet.workshop import Job
+
+        job = Job(
+            network,
+            out,
+            data=data,
+            start=start,
+            supernet=_supernet_file(supernet),
+            held_out=held_out,
+            limit=limit,
+            resolution=_size(resolution),
+            prune=prune,
+        )
+        config = FinetuneConfig(
+            epochs=epochs,
+            batch_size=batch_size,
+            loss=loss,
+            optimizer=optimizer,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            decay=decay,
+            precision=precision,
+            seed=seed,
+        )
+        _run(job, config, as_json, show, _command("finetune", job, config))
+
+    @app.command()
+    def distill(
+        network: Network,
+        photos: Annotated[Path, typer.Option(help="Folder of photos; they need no labels.")],
+        out: Annotated[Path, typer.Option(help="File to write, ….safetensors; its card goes beside it.")],
+        teacher: Annotated[str, typer.Option(help="The larger subnet, or a file.")] = "max",
+        start: Annotated[str, typer.Option(help="weights, imagenet or random.")] = "weights",
+        epochs: Annotated[int, typer.Option(help="Passes over the photos.")] = 10,
+        hint_epochs: Annotated[int, typer.Option(help="Before them, passes that match features.")] = 0,
+        batch_size: Annotated[int, typer.Option(help="Photos a step.")] = 10,
+        loss: Annotated[str, typer.Option(help="saliency, binary or probability.")] = "binary",
+        optimizer: Annotated[str, typer.Option(help="sgd or adam.")] = "adam",
+        learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
+        precision: Annotated[str, typer.Option(help="fp32, or bf16 where the processor has it.")] = "fp32",
+        held_out: Annotated[
+            int, typer.Option(help="Last photos, on which student and teacher are compared.")
+        ] = 0,
+        supernet: Annotated[str | None, typer.Option(help="Id or file of the supernet.")] = None,
+        seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+        as_json: JsonOption = False,
+    ) -> None:
+        """Train a network on photos without labels, from the maps of a larger subnet."""
+        from supernet.finetune import FinetuneConfig
+        from supernet.workshop import Job
+
+        job = Job(
+            network,
+            out,
+            data=str(photos),
+            start=start,
+            targets="teacher",
+            supernet=_supernet_file(supernet),
+            teacher=teacher,
+            held_out=held_out,
+        )
+        config = FinetuneConfig(
+            epochs=epochs,
+            hint_epochs=hint_epochs,
+            batch_size=batch_size,
+            loss=loss,
+            optimizer=optimizer,
+            learning_rate=learning_rate,
+            precision=precision,
+            seed=seed,
+        )
+        _run(job, config, as_json, show, _command("distill", job, config))
+
+
+def _run(job: Job, config: FinetuneConfig, as_json: bool, show: Show, command: str) -> None:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    from supernet.workshop import run_job
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("preparing", total=None)
+        card = run_job(
+            job,
+            config,
+            command=command,
+            progress=lambda what, done, total: bar.update(
+                task, description=what, completed=done, total=total
+            ),
+        )
+    found = {"path": str(job.out), **card}
+    show(as_json, found, lambda: card_view(found))
+
+
+def _command(name: str, job: Job, config: FinetuneConfig) -> str:
+    """The command line that trains this, for the card."""
+    from supernet.finetune import FinetuneConfig
+    from supernet.workshop import Job
+
+    words = [f"salnas {name} {job.network}"]
+    defaults = asdict(Job(job.network, job.out)) | asdict(FinetuneConfig())
+    for field, value in (asdict(job) | asdict(config)).items():
+        if field in ("network", "out", "supernet", "threads", "targets") or value == defaults[field]:
+            continue
+        option = "photos" if name == "distill" and field == "data" else field.replace("_", "-")
+        text = f"{value[0]}x{value[1]}" if isinstance(value, tuple) else f"{value}"
+        words.append(f"--{option} {text}")
+    return " ".join([*words, f"--out {Path(job.out).name}"])
+
+
+def _supernet_file(name: str | None) -> Path:
+    from service.supernets import find_supernet
+
+    settings = Settings.from_environment()
+    text = name or settings.supernet
+    is_file = text.endswith(".safetensors") or "/" in text
+    return Path(find_supernet(settings.results, Path(text) if is_file else text).path)
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    height, _, width = text.partition("x")
+    if not (height.isdigit() and width.isdigit()):
+        raise SettingsError(
+            f"{text!r} is no resolution.", field="resolution", value=text, remedy="Write 192x256."
+        )
+    return int(height), int(width)
+
+
+def models_view(models: list[dict[str, Any]]) -> Table:
+    """The reference models as a table."""
+    names = ("model", "finds", "parameters", "macs", "input", "weights", "CC", "max F", "MAE", "ms")
+    table = Table(box=None, header_style="bold", padding=(0, 1), pad_edge=False)
+    for name in names:
+        table.add_column(name, no_wrap=True, justify="left" if name in _WORDS else "right")
+    for model in models:
+        objects = model["object_scores"]
+        cells = [model["accuracy"].get("cc"), objects.get("max_f"), objects.get("mae")]
+        times = model["latency_ms"].get("cpu-1-thread")
+        table.add_row(
+            model["id"],
+            "fixations" if model["task"] == "saliency" else "objects",
+            f"{model['parameters']:,}",
+            f"{model['macs'] / 1e6:.0f} M",
+            display.resolution(model["resolution"]),
+            model["weights"],
+            *("–" if cell is None else f"{cell:.3f}" for cell in cells),
+            "–" if times is None else f"{times:.1f}",
+        )
+    return table
+
+
+def card_view(card: Mapping[str, Any]) -> Any:
+    """What a training made."""
+    facts = [
+        ("file", card["path"]),
+        ("size", display.size(card["size_bytes"])),
+        ("parameters", f"{card['parameters']:,}"),
+        ("macs", f"{card['macs'] / 1e6:.0f} M"),
+        ("trained on", f"{card['training_photos']} photos of {card['data']}"),
+        ("time", display.duration(card["seconds"])),
+    ]
+    for data, scores in card["scores"].items():
+        shown = ", ".join(f"{k} {v:.4f}" for k, v in scores.items() if isinstance(v, float))
+        facts.append((data, shown))
+    return display.facts_view(card["network"], "trained", facts)

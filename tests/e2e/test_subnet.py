@@ -1,0 +1,106 @@
+"""One subnet: drawn to scale, in numbers, timed now, taken home."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from tests.e2e.conftest import Service, Visit
+from tests.fixtures.tiny import write_photo
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def largest(service: Service) -> Any:
+    return service.post("/v1/subnets:describe", {"arch": "max"})
+
+
+def bars(page: Page) -> list[dict[str, Any]]:
+    """The blocks of the drawing: what each says in words, and its size."""
+    found: list[dict[str, Any]] = page.locator(".stages g > g").evaluate_all(
+        """(blocks) => blocks.map((block) => {
+            const bar = block.querySelector("rect.out"), middle = block.querySelector("rect.middle");
+            return { words: block.querySelector("title").textContent, width: bar.width.baseVal.value,
+                height: bar.height.baseVal.value, middle: middle?.height.baseVal.value ?? 0 };
+        })"""
+    )
+    return found
+
+
+def test_the_stages_are_drawn_to_scale(visit: Visit, largest: Any) -> None:
+    visit.go(f"#/subnet/{largest['id']}")
+    visit.page.locator(".stages").wait_for()
+    drawn = bars(visit.page)
+    for number, stage in enumerate(largest["arch"]["stages"], start=1):
+        blocks = [bar for bar in drawn if bar["words"].startswith(f"mb{number}:")]
+        assert len(blocks) == stage["depth"]
+    stages = largest["arch"]["stages"]
+    last = {f"mb{n}": next(b for b in drawn if b["words"].startswith(f"mb{n}:")) for n in (2, 7)}
+    tall = last["mb7"]["height"] / last["mb2"]["height"]
+    assert tall == pytest.approx(stages[6]["width"] / stages[1]["width"], rel=0.01)
+    wide = last["mb7"]["width"] / last["mb2"]["width"]
+    assert wide == pytest.approx(stages[6]["kernel"] / stages[1]["kernel"], rel=0.01)
+    assert last["mb2"]["middle"] > last["mb2"]["height"]
+    height, width = largest["resolution"]
+    expect(visit.page.locator(".details-card")).to_contain_text(f"{width} × {height} pixels")
+
+
+def test_the_layer_table_holds_every_layer(visit: Visit, largest: Any) -> None:
+    visit.go(f"#/subnet/{largest['id']}")
+    visit.page.locator("summary", has_text="Layers").click()
+    rows = visit.page.locator(".layer-table tbody tr")
+    layers = [layer for layer in largest["layers"] if layer["macs"] > 0]
+    expect(rows).to_have_count(len(layers))
+    macs = [float(text) for text in rows.locator("td:nth-child(8)").all_inner_texts()]
+    assert sum(macs) * 1e6 == pytest.approx(largest["macs"], rel=0.01)
+
+
+def test_numbers_say_their_interval_and_their_device(visit: Visit, largest: Any) -> None:
+    visit.go(f"#/subnet/{largest['id']}")
+    row = visit.page.locator(".subnet-card .numbers > div", has_text="Latency, cpu-1-thread")
+    expected = largest["predictions"]["latency_ms"]["cpu-1-thread"]
+    expect(row).to_contain_text(f"{expected['predicted']:.1f}")
+    expect(row).to_contain_text(f"{expected['low']:.1f}–{expected['high']:.1f}")
+    visit.page.locator("summary", has_text="Other metrics and devices").click()
+    shown = visit.page.locator(".more-numbers").inner_text()
+    others = Counter(name for name in ("NSS", "SIM", "AUC", "KLD", "cpu-2-threads") if name in shown)
+    assert len(others) == 5
+
+
+def test_a_subnet_is_timed_now_and_its_file_runs_with_the_code_beside_it(
+    visit: Visit, service: Service, tmp_path: Path
+) -> None:
+    identity = service.post("/v1/subnets:describe", {"arch": "min"})["id"]
+    visit.go(f"#/subnet/{identity}")
+    visit.page.get_by_role("button", name="Measure now").click()
+    expect(visit.page.locator(".measured")).to_contain_text("ms on one thread of the service's machine")
+    visit.page.get_by_role("button", name="Export ONNX").click()
+    expect(visit.page.locator(".export .progress")).to_be_visible()
+    with visit.page.expect_download() as saved:
+        visit.page.get_by_role("link", name=f"Download {identity}.onnx").click()
+    assert saved.value.suggested_filename == f"{identity}.onnx"
+    saved.value.save_as(tmp_path / f"{identity}.onnx")
+    visit.page.locator("summary", has_text="Run it with onnxruntime").click()
+    visit.page.get_by_role("button", name="Copy the code").click()
+    expect(visit.page.locator("#toast")).to_have_text("Copied")
+    code = visit.page.evaluate("navigator.clipboard.readText()")
+    photo = write_photo(tmp_path / "photo.jpg", (90, 120))
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=60)
+    with Image.open(tmp_path / "saliency.png") as saliency, Image.open(photo) as original:
+        assert saliency.size == original.size
+        assert np.ptp(np.asarray(saliency)) > 100
+
+
+def test_an_unknown_subnet_is_said_with_the_remedy(visit: Visit) -> None:
+    visit.go("#/subnet/salnas-nonsense")
+    expect(visit.page.get_by_role("alert")).to_contain_text("copy it whole")
+    visit.errors.clear()  # the browser reports the answer 422
