@@ -1,9 +1,12 @@
 """Compare the search engine with others on the same problems in the same run; table, figures and plots.
 
-    python benchmarks/bench_search.py [--seeds 11] [--seconds 1.2]
+    python benchmarks/bench_search.py [--full]
 
-Absolute rates depend on the machine and what else it does; methods take turns seed by seed, so ratios do not.
-Writes search.json, search.csv, search.md and PNG plots to results/benchmarks/.
+The predictors of the shipped supernet first, then additive problems whose front is known exactly. Times are of
+the processor, on one thread, so that other programs disturb little; methods take turns seed by seed, so ratios are
+steady. Three minutes where the machine is free, fewer seeds where it is not; with --full, more seeds and longer runs,
+a quarter of an hour. Writes search.json, search.csv, search.md and
+PNG plots to results/benchmarks/.
 """
 
 from __future__ import annotations
@@ -12,29 +15,31 @@ import argparse
 import cProfile
 import json
 import os
-import platform
 import pstats
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+# All methods on one thread; read by BLAS when it is loaded.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import matplotlib as mpl  # noqa: E402
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 from rich.console import Console  # noqa: E402
-from rich.table import Table  # noqa: E402
+from scipy.stats import ttest_ind  # noqa: E402
 
 mpl.use("agg")
 
 from matplotlib import pyplot as plt  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
 
+from benchmarks.report import OUT, about_this_machine, markdown, print_table  # noqa: E402
 from benchmarks.search_rivals import (  # noqa: E402
     PUBLISHED,
     Meter,
@@ -48,22 +53,27 @@ from benchmarks.search_rivals import (  # noqa: E402
     pymoo_with_our_operators,
     random_search,
 )
-from search.engine import Settings, evolve  # noqa: E402
+from search.engine import Generation, Settings, evolve  # noqa: E402
+from search.feasibility import feasible_rows, possible_range  # noqa: E402
 from search.front import hypervolume  # noqa: E402
-from search.problem import Problem, make_problem  # noqa: E402
+from search.problem import Problem, SearchSpace, make_problem  # noqa: E402
+from search.pymoo_engine import evolve_with_pymoo  # noqa: E402
 from search.record import versions  # noqa: E402
 from search.run import Stop, search  # noqa: E402
 from search.synthetic import AdditiveSpace, additive_space  # noqa: E402
 from service.workbench import DEFAULT_CHOICE, Workbench  # noqa: E402
-from supernet.errors import SalnasError  # noqa: E402
+from supernet.errors import InfeasibleBudget, SalnasError  # noqa: E402
 from supernet.files import atomic_path, write_atomic  # noqa: E402
 
 OUR_NAME = "SalNAS"
-MOMENTS = (0.03, 0.1, 0.3, 1.0)
+MOMENTS = (0.03, 0.1, 0.3, 0.5)
 COUNTS = (1_000, 10_000, 100_000)
 BUDGETS = (0.2, 0.4, 0.6)
 GOOD = 0.995
-LONG_RUNS, LONG_RUN = 10, 1_000_000
+LONG_RUNS = 10
+ORACLE_SEEDS, ORACLE_EVALUATIONS = 20, 6_000
+SHIPPED = "shipped predictors"
+NAMES = ("accuracy", "latency_ms")
 PARTS = {
     "values": "evaluating the objectives",
     "_parents": "choosing parents",
@@ -97,6 +107,24 @@ COLOURS = dict(
 
 
 @dataclass(frozen=True)
+class Plan:
+    """How much is run: seeds and seconds of each method, for the shipped predictors, for additive problems and for
+    growth; evaluations of each of the ten long runs; seconds of the clock after which a case begins no new seed."""
+
+    seeds: int
+    additive_seeds: int
+    growth_seeds: int
+    seconds: float
+    long_run: int
+    patience: float
+    additive_patience: float
+
+
+QUICK = Plan(11, 3, 1, 0.5, 200_000, patience=60.0, additive_patience=10.0)
+FULL = Plan(11, 11, 3, 1.2, 1_000_000, patience=3600.0, additive_patience=3600.0)
+
+
+@dataclass(frozen=True)
 class Case:
     """A problem and the hypervolume of its exact front, or of the best front known."""
 
@@ -114,25 +142,98 @@ def additive_case(genes: int, objectives: int, levels: int | None, seed: int = 1
     return Case(name, problem, hypervolume(F, problem.reference, problem.scale))
 
 
-def shipped_case() -> Case | None:
-    """The predictors of the shipped supernet, against the best of ten long runs; None before there are any."""
+def shipped_problem() -> tuple[SearchSpace, Problem] | None:
+    """The space and the predictors of the shipped supernet; None before there are any."""
     try:
         estimates = Workbench.open(ROOT / "results").estimates
     except SalnasError:
         return None
-    names = ("accuracy", "latency_ms")
-    if not set(names) <= set(estimates.columns(DEFAULT_CHOICE)):
+    if not set(NAMES) <= set(estimates.columns(DEFAULT_CHOICE)):
         return None
     problem = make_problem(
-        estimates.space, lambda rows: estimates.evaluate(rows, names, DEFAULT_CHOICE), names
+        estimates.space, lambda rows: estimates.evaluate(rows, NAMES, DEFAULT_CHOICE), NAMES
     )
+    return estimates.space, problem
+
+
+def shipped_case(problem: Problem, long_run: int) -> Case:
+    """The shipped predictors against the best of ten long runs of ours, and ten of pymoo a tenth as long."""
     best = 0.0
     for seed in range(LONG_RUNS):
-        for generation in evolve(problem, seed=seed):
-            if generation.evaluations >= LONG_RUN:
-                break
-        best = max(best, generation.hypervolume)
-    return Case("shipped predictors", problem, best)
+        ours = _after(evolve(problem, seed=seed), long_run).hypervolume
+        meter = Meter(problem, float("inf"), long_run // 10)
+        pymoo_tuned(meter, seed)
+        best = max(best, ours, meter.curve()[-1][2])
+    return Case(SHIPPED, problem, best)
+
+
+def _after(generations: Iterator[Generation], evaluations: int) -> Generation:
+    """The first generation with so many evaluations."""
+    return next(generation for generation in generations if generation.evaluations >= evaluations)
+
+
+def oracle(cases: Sequence[Case]) -> pd.DataFrame:
+    """NSGA-II as published, ours against that of pymoo with equal operators, at equal evaluations.
+
+    Hypervolume of the last population over 20 seeds each, the difference of the means with its 95 % interval, and
+    the p value of Welch's t test that there is none.
+    """
+    lines = []
+    for case in cases:
+        found: dict[str, list[float]] = {"ours": [], "pymoo": []}
+        for seed in range(ORACLE_SEEDS):
+            runs = {
+                "ours": evolve(case.problem, settings=PUBLISHED, seed=seed),
+                "pymoo": evolve_with_pymoo(case.problem, "pymoo-nsga2", settings=PUBLISHED, seed=seed),
+            }
+            for name, run in runs.items():
+                last = _after(run, ORACLE_EVALUATIONS)
+                volume = hypervolume(last.F, case.problem.reference, case.problem.scale)
+                found[name].append(volume / case.exact)
+        test = ttest_ind(found["ours"], found["pymoo"], equal_var=False)
+        low, high = test.confidence_interval(0.95)
+        lines.append(
+            {
+                "case": case.name,
+                "evaluations": ORACLE_EVALUATIONS,
+                "seeds": ORACLE_SEEDS,
+                "ours": float(np.mean(found["ours"])),
+                "pymoo": float(np.mean(found["pymoo"])),
+                "difference": f"{np.mean(found['ours']) - np.mean(found['pymoo']):+.4f}",
+                "95 % interval": f"{low:+.4f} to {high:+.4f}",
+                "p": float(test.pvalue),
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def impossible_budgets(space: SearchSpace, problem: Problem) -> pd.DataFrame:
+    """Seconds until an impossible budget is named, with the shipped predictors, and what is said of it."""
+    fast, slow = possible_range(problem, "latency_ms")
+    _, best = possible_range(problem, "accuracy")
+    asked: list[tuple[str, ...]] = [
+        (f"latency_ms<={0.5 * fast:.4g}",),
+        (f"accuracy>={best + 0.05:.4g}",),
+        (f"latency_ms<={1.05 * fast:.4g}", f"accuracy>={best - 0.002:.4g}"),
+        (f"latency_ms<={1.05 * fast:.4g}", f"accuracy>={best - 0.002:.4g}", f"latency_ms>={0.1 * slow:.4g}"),
+    ]
+    lines = []
+    for constraints in asked:
+        began, cpu = time.perf_counter(), time.process_time()
+        try:
+            feasible_rows(make_problem(space, problem.evaluate, NAMES, constraints))
+            said = "possible"
+        except InfeasibleBudget as error:
+            said = f"{error.message} {error.remedy}"
+        lines.append(
+            {
+                "constraints": ", ".join(constraints),
+                "seconds": time.perf_counter() - began,
+                "CPU seconds": time.process_time() - cpu,
+                "answer": said,
+            }
+        )
+    return pd.DataFrame(lines)
 
 
 def profile_engine(case: Case, seconds: float = 1.0) -> pd.DataFrame:
@@ -154,14 +255,19 @@ def profile_engine(case: Case, seconds: float = 1.0) -> pd.DataFrame:
     return pd.DataFrame({"part": list(spent), "share": [f"{part / total:.0%}" for part in spent.values()]})
 
 
-def compare_methods(case: Case, seeds: int, seconds: float, console: Console) -> list[dict[str, Any]]:
-    """One line for each method, seed and moment of its curve."""
+def compare_methods(
+    case: Case, seeds: int, seconds: float, patience: float, console: Console
+) -> list[dict[str, Any]]:
+    """One line for each method, seed and moment of its curve; no new seed after `patience` seconds."""
     lines = []
+    deadline = time.perf_counter() + patience
     for seed in range(seeds):
+        if seed and time.perf_counter() > deadline:
+            break
         for name, method in METHODS.items():
             meter = Meter(case.problem, seconds)
             method(meter, seed)
-            elapsed = meter.elapsed
+            rate = meter.evaluations / meter.elapsed
             for moment, evaluations, volume in meter.curve():
                 lines.append(
                     {
@@ -171,7 +277,7 @@ def compare_methods(case: Case, seeds: int, seconds: float, console: Console) ->
                         "seconds": moment,
                         "evaluations": evaluations,
                         "hypervolume": volume / case.exact,
-                        "rate": meter.evaluations / elapsed,
+                        "rate": rate,
                     }
                 )
         console.print(f"{case.name}: seed {seed + 1} of {seeds}", highlight=False)
@@ -186,6 +292,12 @@ def reached(curve: pd.DataFrame, column: str, limit: float) -> float:
     return float(within["hypervolume"].iloc[-1]) if len(within) else float("nan")
 
 
+def _seconds_to(curve: pd.DataFrame, share: float) -> float:
+    """Seconds until a curve has the share; infinite where it never did."""
+    there = curve[curve["hypervolume"] >= share]["seconds"]
+    return float(there.iloc[0]) if len(there) else float("inf")
+
+
 def summarise(lines: pd.DataFrame) -> pd.DataFrame:
     """Medians over seeds: rate, its ratio to ours, hypervolume at moments and at counts of evaluations."""
     table = []
@@ -197,9 +309,11 @@ def summarise(lines: pd.DataFrame) -> pd.DataFrame:
             row: dict[str, Any] = {
                 "case": case,
                 "method": method,
+                "seeds": len(runs),
                 "evaluations/s": rate,
                 "ours is faster by": our_rate / rate,
             }
+            row[f"s to {GOOD:.1%}"] = np.median([_seconds_to(run, GOOD) for run in runs])
             for moment in MOMENTS:
                 row[f"HV at {moment:g} s"] = np.median([reached(run, "seconds", moment) for run in runs])
             for count in COUNTS:
@@ -213,7 +327,7 @@ def budget_queries(space: AdditiveSpace, seeds: int, console: Console) -> pd.Dat
     F, _ = space.exact_front()
     problem = make_problem(space, space)
     lines = []
-    for share in BUDGETS:
+    for share in BUDGETS if seeds > 1 else BUDGETS[1:2]:
         budget = float(np.quantile(F[:, 1], share))
         best = -F[F[:, 1] <= budget, 0].min()
         for seed in range(seeds):
@@ -376,116 +490,81 @@ def _save(figure: Any, path: Path) -> None:
     plt.close(figure)
 
 
-def shown(value: Any) -> str:
-    """A figure as it stands in a table."""
-    if isinstance(value, float):
-        if np.isnan(value):
-            return "–"
-        if value >= 1000:
-            return f"{value:,.0f}"
-        return f"{value:.2f}" if value >= 2 else f"{value:.4f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def markdown(frame: pd.DataFrame) -> str:
-    """A data frame as a Markdown table."""
-    rows = [list(frame.columns), ["---"] * len(frame.columns)]
-    rows += [[shown(value) for value in line] for line in frame.itertuples(index=False)]
-    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows)
-
-
-def print_table(console: Console, title: str, frame: pd.DataFrame) -> None:
-    """A data frame as a rich table, one for each case."""
-    if "case" in frame.columns:
-        for case, of_case in frame.groupby("case", sort=False):
-            print_table(console, f"{title}: {case}", of_case.drop(columns="case"))
-        return
-    table = Table(title=title, title_justify="left")
-    for column in frame.columns:
-        table.add_column(str(column), justify="left" if frame[column].dtype.kind not in "fi" else "right")
-    for line in frame.itertuples(index=False):
-        table.add_row(*map(shown, line))
-    console.print(table)
-
-
-def about_this_run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Machine, load and versions."""
-    cpu = Path("/proc/cpuinfo")
-    lines = cpu.read_text().splitlines() if cpu.exists() else []
-    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), None)
-    return {
-        "command": "python benchmarks/bench_search.py "
-        f"--seeds {arguments.seeds} --seconds {arguments.seconds:g}",
-        "processor": model or platform.processor(),
-        "cores": os.cpu_count(),
-        "load_before": os.getloadavg()[0],
-        "versions": versions(),
-    }
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Run everything and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=11)
-    parser.add_argument("--seconds", type=float, default=1.2, help="time of each method, seed and case")
-    parser.add_argument("--out", type=Path, default=ROOT / "results" / "benchmarks")
+    parser.add_argument("--full", action="store_true", help="eleven seeds everywhere, longer runs")
+    parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args(argv)
+    plan = FULL if arguments.full else QUICK
     console, errors = Console(), Console(stderr=True)
     if not console.is_terminal:
         console = Console(width=160)
-    about = about_this_run(arguments)
+    about = about_this_machine() | {
+        "command": "python benchmarks/bench_search.py" + " --full" * arguments.full,
+        "versions": versions(),
+        "plan": asdict(plan),
+    }
+    out: Path = arguments.out
+    tables: dict[str, pd.DataFrame] = {}
+
+    def keep(name: str, table: pd.DataFrame) -> None:
+        """Show a table, and write all there are: a run that is cut short leaves what it had."""
+        tables[name] = table
+        parts = table.groupby("case", sort=False) if name == "summary" else [("", table)]
+        for part, frame in parts:
+            print_table(console, f"{TITLES[name]} {part}", frame.drop(columns="case") if part else frame)
+        content = {known: json.loads(t.to_json(orient="records")) for known, t in tables.items()}
+        write_atomic(out / "search.json", json.dumps({"about": about, **content}, indent=1) + "\n")
+        write_atomic(out / "search.md", report(about, plan, tables))
 
     cases = [additive_case(27, 2, None), additive_case(45, 2, None), additive_case(27, 3, 30)]
-    if shipped := shipped_case():
-        cases.append(shipped)
-    compared = []
+    compared: list[dict[str, Any]] = []
+    if shipped := shipped_problem():
+        cases.insert(0, shipped_case(shipped[1], plan.long_run))
+        keep("profile", profile_engine(cases[0]))
+        keep("impossible", impossible_budgets(*shipped))
     for case in cases:
-        compared += compare_methods(case, arguments.seeds, arguments.seconds, errors)
+        real = case.name == SHIPPED
+        seeds = plan.seeds if real else plan.additive_seeds
+        patience = plan.patience if real else plan.additive_patience
+        compared += compare_methods(case, seeds, plan.seconds, patience, errors)
     lines = pd.DataFrame(compared)
-    summary = summarise(lines)
-    queries = budget_queries(additive_space(27, 2, 1), min(3, arguments.seeds), errors)
-    grown = growth(min(3, arguments.seeds), min(1.0, arguments.seconds), errors)
-    growing = grown.groupby(["grows", "value"], sort=False).median().drop(columns="seed").reset_index()
-
-    print_table(console, "HV = share of the exact hypervolume, medians over seeds", summary)
-    print_table(console, "One query: the most accurate subnet under a latency budget", queries)
-    print_table(console, "Growth of our engine", growing)
-    parts = profile_engine(cases[-1])
-    print_table(console, f"Where the time of a search goes: {cases[-1].name}", parts)
-
-    out: Path = arguments.out
+    keep("summary", summarise(lines))
     with atomic_path(out / "search.csv") as temporary:
         lines.to_csv(temporary, index=False)
-    content = {
-        "about": about,
-        "summary": json.loads(summary.to_json(orient="records")),
-        "budget_queries": json.loads(queries.to_json(orient="records")),
-        "growth": json.loads(growing.to_json(orient="records")),
-        "profile": json.loads(parts.to_json(orient="records")),
-    }
-    write_atomic(out / "search.json", json.dumps(content, indent=1) + "\n")
-    write_atomic(out / "search.md", report(about, summary, queries, growing, parts))
     plot_comparison(lines, out / "search-hypervolume.png")
+    keep("oracle", oracle(cases[:2]))
+    grown = growth(plan.growth_seeds, min(0.5, plan.seconds), errors)
     plot_growth(grown, out / "search-growth.png")
+    keep("growth", grown.groupby(["grows", "value"], sort=False).median().drop(columns="seed").reset_index())
+    keep("budget_queries", budget_queries(additive_space(27, 2, 1), plan.growth_seeds, errors))
 
 
-def report(about: dict[str, Any], *tables: pd.DataFrame) -> str:
+TITLES = {
+    "summary": "Methods, medians over seeds. HV: share of the exact (or best known) hypervolume, at times and at "
+    "evaluations.",
+    "oracle": "pymoo as the oracle: NSGA-II as published, equal operators, equal evaluations.",
+    "budget_queries": "One query: the most accurate subnet under a latency budget (a quantile of the exact front).",
+    "impossible": "Impossible budgets with the shipped predictors: seconds until named.",
+    "growth": "Growth of our engine.",
+    "profile": "Where the time of a search goes with the shipped predictors (under a profiler).",
+}
+
+
+def report(about: dict[str, Any], plan: Plan, tables: dict[str, pd.DataFrame]) -> str:
     """The results as Markdown."""
-    titles = (
-        "Methods, medians over seeds. HV: share of the exact hypervolume, at times and at evaluations.",
-        "One query: the most accurate subnet under a latency budget (a quantile of the exact front).",
-        "Growth of our engine.",
-        "Where the time of a search goes (under a profiler; the last case).",
-    )
     head = (
         "# The search engine against others\n\n"
         f"`{about['command']}` on {about['cores']} cores of {about['processor']}, load before the start "
-        f"{about['load_before']:.1f}. The front of an additive problem is known exactly. "
-        "Every method runs on one thread; they take turns seed by seed.\n\n"
+        f"{about['load_before']:.1f}. Shipped predictors: hypervolume against the best of {LONG_RUNS} runs of "
+        f"{plan.long_run:,} evaluations. Additive problems: against the front that dynamic programming finds. Every "
+        f"method runs on one thread for {plan.seconds:g} s of processor time, which all seconds here are; they take "
+        f"turns seed by seed. Growth: {plan.growth_seeds} seed{'s' * (plan.growth_seeds > 1)}.\n\n"
         "![Hypervolume over time and evaluations](search-hypervolume.png)\n\n"
         "![Growth](search-growth.png)\n"
     )
-    parts = [f"\n## {title}\n\n{markdown(table)}\n" for title, table in zip(titles, tables, strict=True)]
+    parts = [f"\n## {TITLES[name]}\n\n{markdown(tables[name])}\n" for name in TITLES if name in tables]
     return head + "".join(parts)
 
 

@@ -63,8 +63,8 @@ async def ready() -> Any:
 
 
 @contextmanager
-def running(command: list[str], port: int, **environment: str) -> Iterator[httpx.Client]:
-    """A server, until the block ends; a client of it."""
+def running(command: list[str], port: int, **environment: str) -> Iterator[tuple[httpx.Client, int]]:
+    """A server, until the block ends: a client of it, and its process id."""
     process = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -75,7 +75,7 @@ def running(command: list[str], port: int, **environment: str) -> Iterator[httpx
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
             wait_for(lambda: is_ready(client, process))
-            yield client
+            yield client, process.pid
     finally:
         process.terminate()
         process.wait()
@@ -139,6 +139,38 @@ async def load(port: int, path: str, body: Any, rate: float, seconds: float) -> 
     return latencies
 
 
+def soak(client: httpx.Client, pid: int, rate: float, seconds: float) -> str:
+    """Ask for all kinds of things for a while; says how the memory of the service grew."""
+    port = client.base_url.port or 80
+    kinds: dict[str, list[dict[str, Any]]] = {
+        "/v1/subnets:query": [{"constraints": [f"latency_ms<={ms}"], "k": 3} for ms in range(20, 60)],
+        "/v1/subnets:describe": [{"arch": f"random:{seed}"} for seed in range(40)],
+    }
+    asked, sizes = 0, [resident(pid)]
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for path, bodies in kinds.items():
+            body = bodies[asked % len(bodies)]
+            share = rate if path.endswith("query") else rate / 10
+            asked += len(asyncio.run(load(port, path, body, share, 1.0)))
+        predict(client, "min")
+        client.get("/v1/searches/default/front", params={"k": 20}).raise_for_status()
+        asked += 2
+        sizes.append(resident(pid))
+    half = len(sizes) // 2
+    slope = np.polyfit(np.arange(half), sizes[-half:], 1)[0] * half / (asked / 2) * 1000
+    return (
+        f"Soak: {asked:,} requests of four kinds; resident memory of the answering process {sizes[0]:.0f} MB before, "
+        f"{np.median(sizes[:half]):.0f} MB in the first half, {np.median(sizes[-half:]):.0f} MB in the second, which "
+        f"grew by {slope:.2f} MB per 1,000 requests."
+    )
+
+
+def resident(pid: int) -> float:
+    """Megabytes of a process that are in memory."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6
+
+
 def one_after_the_other(ask: Callable[[], Any], n: int) -> list[float]:
     """Latencies in milliseconds of n requests, after one that does not count."""
     ask()
@@ -176,7 +208,7 @@ def figures(what: str, latencies: list[float]) -> tuple[str, int, float, float, 
 
 
 def measure(client: httpx.Client, bare: httpx.Client, rate: float, seconds: float) -> pd.DataFrame:
-    """All figures."""
+    """All latencies."""
     wait_for(lambda: client.get("/v1/searches/default").json()["state"] == "succeeded")
     client.post("/v1/subnets:query", json=QUERY).raise_for_status()
 
@@ -208,18 +240,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rate", type=float, default=200.0, help="requests a second")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each load")
+    parser.add_argument("--soak", type=float, default=40.0, help="seconds of mixed requests")
     asked = parser.parse_args()
     ports = free_port(), free_port()
     serve = [str(Path(sys.executable).with_name("salnas")), "serve", "--port", str(ports[0])]
     code = f"import uvicorn\n{BARE}\nuvicorn.run(app, port={ports[1]}, access_log=False)"
     with (
         tempfile.TemporaryDirectory() as state,
-        running(serve, ports[0], SALNAS_STATE=state) as client,
-        running([sys.executable, "-c", code], ports[1]) as bare,
+        running(serve, ports[0], SALNAS_STATE=state, SALNAS_RAY="demand") as (client, pid),
+        running([sys.executable, "-c", code], ports[1]) as (bare, _),
     ):
         frame = measure(client, bare, asked.rate, asked.seconds)
+        memory = soak(client, pid, asked.rate, asked.soak)
     command = f"python benchmarks/bench_service.py --rate {asked.rate:.0f} --seconds {asked.seconds:.0f}"
-    publish("service", "The service under load", frame, command=command, note=NOTE)
+    publish("service", "The service under load", frame, command=command, note=f"{memory}\n\n{NOTE}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,84 @@
+"""How fast predictors answer a search, and how long they take to fit, to choose and to time."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.report import publish
+from predictors.features import contrasts, sections, work_of_rows
+from predictors.gaussian import fit_gaussian
+from predictors.latency import fit_latency_model
+from predictors.pack import pack_rows
+from predictors.pairs import fit_pairs
+from predictors.sampling import covering_rows
+from predictors.transfer import transferred
+from supernet.space import get_space
+
+ROWS = 50_000
+
+
+def seconds(run: Callable[[], object], repeats: int = 5) -> float:
+    """Median wall time after one warm-up."""
+    run()
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def main() -> None:
+    """Measure on made-up accuracies and latencies, and publish."""
+    space = get_space("salnas")
+    rng = np.random.default_rng(0)
+    rows = covering_rows(space, rng, 300)
+    x = contrasts(space.sizes, rows)
+    accuracy = 0.7 + 0.01 * x @ rng.normal(size=x.shape[1]) + 0.01 * x[:, 0] * x[:, 1] * x[:, 2]
+    latency = work_of_rows(space, rows).sum(axis=1) / 1e8 * np.exp(0.01 * rng.normal(size=300))
+    five = accuracy[:, None] + 0.001 * rng.normal(size=(300, 5))
+    gaussian = fit_gaussian(space.sizes, rows, accuracy[:, None])[0]
+    pairs = fit_pairs(space.sizes, rows, accuracy[:, None])[0][0]
+    timed = fit_latency_model(space, rows, latency)
+    lines = []
+    thousand = covering_rows(space, rng, 1000)
+    many = fit_gaussian(space.sizes, thousand, contrasts(space.sizes, thousand)[:, :1])[0]
+    models = (("Gaussian process of 300", gaussian), ("Gaussian process of 1000", many))
+    for name, model in (*models, ("ridge on pairs", pairs), ("latency", timed)):
+        for n in (200, ROWS):
+            sample = space.sample(rng, n)
+            took = seconds(partial(model, sample))
+            lines.append({"what": f"predict: {name}", "subnets": n, "seconds": took, "a second": n / took})
+    jobs: list[tuple[str, int, Callable[[], object]]] = [
+        ("fit: Gaussian process, five metrics", 300, lambda: fit_gaussian(space.sizes, rows, five)),
+        ("fit: ridge on pairs", 300, lambda: fit_pairs(space.sizes, rows, accuracy[:, None])),
+        ("fit: latency", 100, lambda: fit_latency_model(space, rows[:100], latency[:100])),
+        ("fit: latency from a known device", 10, lambda: transferred(space, timed, rows[:10], latency[:10])),
+        ("choose: covering the space", 1000, lambda: covering_rows(space, rng, 1000)),
+        ("choose: a pack", 30, lambda: pack_rows(space, 30)),
+        ("sections of the network, once", 1, lambda: sections.__wrapped__(space)),
+    ]
+    for name, n, run in jobs:
+        took = seconds(run, 3)
+        lines.append({"what": name, "subnets": n, "seconds": took, "a second": n / took})
+    publish(
+        "predictors-speed",
+        "Speed of the predictors",
+        pd.DataFrame(lines),
+        command="python benchmarks/bench_predictors.py",
+        note="A search asks for a few hundred subnets at a time, or for as many as it likes.",
+    )
+
+
+if __name__ == "__main__":
+    main()
