@@ -9,6 +9,7 @@ CODE := $(PACKAGES) tests $(wildcard benchmarks/*.py scripts/*.py)
 
 RUNTIME := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
+PAGE_TOOLS := node_modules/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -33,12 +34,22 @@ $(DEV): $(RUNTIME)
 		echo "No pysaliency (it needs a C compiler): tests against it are skipped"
 	@touch $@
 
+# The page needs none of these: they check its types and its accessibility.
+$(PAGE_TOOLS): package.json package-lock.json | $(DEV)
+	@echo "Installing what checks the page into node_modules"
+	@$(BIN)/npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
+	@touch $@
+
 .PHONY: setup
 setup: $(RUNTIME) ## Create .venv and install what SalNAS needs (instant when done)
 	@:
 
 .PHONY: setup-dev
 setup-dev: $(DEV) ## Install the tools for tests and checks too
+	@:
+
+.PHONY: setup-page
+setup-page: setup-dev $(PAGE_TOOLS) ## Install what checks the page (TypeScript, axe)
 	@:
 
 .PHONY: setup-system
@@ -55,18 +66,30 @@ serve: setup ## Start the service on http://127.0.0.1:8000 (PORT=...)
 
 .PHONY: test
 test: setup setup-dev setup-system ## Run all tests (PYTEST_ARGS=...)
+	@$(MAKE) --no-print-directory setup-page || echo "No axe: the accessibility of the page is not checked"
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 .PHONY: test-fast
 test-fast: setup setup-dev ## Run the tests that take less than five seconds each
 	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
+FUZZ_SECONDS ?= 120
+
+.PHONY: fuzz
+fuzz: setup setup-dev ## Try the API with thousands of made-up requests (FUZZ_SECONDS=...)
+	@SALNAS_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest -s tests/integration/test_api_fuzz.py
+
 .PHONY: check
-check: setup setup-dev ## Check format, lint, types (mypy --strict) and import contracts
+check: setup setup-dev types ## Check format, lint, types (mypy --strict; the page), import contracts, dependencies
 	@$(BIN)/ruff format --check
 	@$(BIN)/ruff check
 	@$(BIN)/mypy $(CODE)
 	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python scripts/audit.py
+
+.PHONY: types
+types: setup-page ## Check the types of the page's JavaScript
+	@$(BIN)/node node_modules/typescript/bin/tsc --pretty false
 
 .PHONY: format
 format: setup-dev ## Format the code and mend what the linter can
@@ -90,23 +113,82 @@ bench-network: setup-dev ## Time a training step of the supernet, masked and sli
 	@$(BIN)/python benchmarks/bench_network.py
 
 .PHONY: bench-search
-bench-search: setup-dev ## Time the search and measure its hypervolume
-	@$(BIN)/python benchmarks/bench_search.py
+bench-search: setup-dev ## Compare the search with others: rate, hypervolume, growth (BENCH_ARGS=--full)
+	@$(BIN)/python benchmarks/bench_search.py $(BENCH_ARGS)
+
+.PHONY: bench-verify
+bench-verify: setup-dev ## Measure whether verifying a front pays; run it again to go on (BENCH_ARGS=...)
+	@$(BIN)/python benchmarks/bench_verify.py $(BENCH_ARGS)
+
+.PHONY: bench-islands
+bench-islands: setup-dev ## Time islands on Ray with one worker and more (BENCH_ARGS="--workers 1 2 4")
+	@$(BIN)/python benchmarks/bench_islands.py $(BENCH_ARGS)
 
 .PHONY: bench-export
 bench-export: setup-dev ## Time the export to ONNX and measure its parity
 	@$(BIN)/python benchmarks/bench_export.py
 
-# What the shipped supernet was trained with; more epochs and --device cuda where there is a GPU.
+.PHONY: bench-models
+bench-models: setup-dev ## Score and time reference models beside subnets; who dominates whom (BENCH_ARGS=...)
+	@$(BIN)/python benchmarks/bench_models.py $(BENCH_ARGS)
+
+.PHONY: bench-distill
+bench-distill: setup-dev ## Ablate distillation from our largest subnet, small (BENCH_ARGS=...; minutes)
+	@$(BIN)/python benchmarks/bench_distill.py $(BENCH_ARGS)
+
+.PHONY: bench-decay
+bench-decay: setup-dev ## Compare dynamic and standard decay, and prune XS, small (BENCH_ARGS=...; minutes)
+	@$(BIN)/python benchmarks/bench_decay.py $(BENCH_ARGS)
+
+.PHONY: bench-service
+bench-service: setup-dev ## Measure the service under load beside a bare route, and its memory
+	@$(BIN)/python benchmarks/bench_service.py
+
+.PHONY: bench-kills
+bench-kills: setup-dev setup-system ## Kill what searches depend on, a hundred times; none may be lost (KILLS_ARGS=...)
+	@$(BIN)/python benchmarks/bench_kills.py $(KILLS_ARGS)
+
+.PHONY: bench-gpu
+bench-gpu: setup-dev ## Time training steps on a GPU against the memory's bandwidth (GPU_ARGS=...; needs a GPU)
+	@$(BIN)/python benchmarks/gpu_training.py $(GPU_ARGS)
+
+.PHONY: bench-warmstart
+bench-warmstart: setup-dev ## Compare ways to start from ImageNet weights
+	@$(BIN)/python benchmarks/bench_warmstart.py
+
+.PHONY: paper
+paper: setup-dev ## Train the paper's tables about training, small (PAPER_ARGS='--scale gpu --device cuda': hours)
+	@$(BIN)/python benchmarks/paper.py $(PAPER_ARGS)
+
+.PHONY: bench-predictors
+bench-predictors: setup-dev ## Judge the predictors on unseen subnets, and time them (minutes)
+	@$(BIN)/salnas predictor report
+	@$(BIN)/python benchmarks/bench_predictors.py
+
+.PHONY: bench-collect
+bench-collect: setup-dev ## Measure how fast subnets are evaluated, on Ray too, and their memory
+	@$(BIN)/python benchmarks/bench_collect.py
+
+# What the shipped supernet was trained with (its card says how far); --device cuda, more epochs and larger batches
+# where there is a GPU. Two to three hours on one core.
 SALNAS_WEIGHTS ?= ../shared/weights
-TRAIN_ARGS ?= --warm-start $(SALNAS_WEIGHTS)/mobilenet_v2_1.0_imagenet.safetensors --epochs 10 \
-	--full-resolution-epochs 3 --frozen-epochs 2 --batch-size 10 --random-subnets 1 \
+TRAIN_ARGS ?= --data osie --data mit1003 --data crowd --data-weight 2 --data-weight 1 --data-weight 1 \
+	--warm-start $(SALNAS_WEIGHTS)/mobilenet_v2_1.0_imagenet.safetensors --epochs 7 --full-resolution-epochs 2 \
+	--frozen-epochs 1 --batch-size 10 --random-subnets 2 --largest-every 2 --precision bf16 \
 	--statistics-subnets 60 --threads 1
 
 .PHONY: train-supernet
 train-supernet: setup ## Train the supernet on the photographs at hand (TRAIN_ARGS=...; hours)
 	@$(BIN)/python -m supernet.__main__ train $(TRAIN_ARGS)
 	@$(BIN)/python -m supernet.__main__ card results/supernets/salnas-osie.safetensors
+
+# FastSal on the photographs at hand, under one recipe with a subnet by itself.
+MODELS_ARGS ?= --data osie --start imagenet --optimizer adam --learning-rate 0.001 --epochs 4 --precision bf16
+
+.PHONY: train-models
+train-models: setup ## Train FastSal A and C, and XS by itself, from ImageNet weights (MODELS_ARGS=...; minutes)
+	@set -e; for pair in fastsal-a:fastsal-a fastsal-c:fastsal-c min:subnet-min; do \
+		$(BIN)/salnas finetune $${pair%%:*} $(MODELS_ARGS) --out results/models/$${pair##*:}.safetensors; done
 
 .PHONY: predictors
 predictors: setup ## Measure subnets and fit the predictors (PREDICTORS_ARGS=...; hours)

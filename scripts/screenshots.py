@@ -29,16 +29,28 @@ SIZES: Mapping[str, ViewportSize] = {
     "desktop": {"width": 1440, "height": 900},
     "phone": {"width": 390, "height": 844},
 }
-FILM: ViewportSize = {"width": 1280, "height": 800}
+FILM: ViewportSize = {"width": 1280, "height": 900}
+MOVE = "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input')); }"
 FILM_WIDTH, FILM_FRAMES, FILM_FRAME_MS = 960, 28, 90
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-SETTLE_MS = (
-    2500  # a page that follows a search holds a stream of events open, so the network never falls idle
-)
+SETTLE_MS = 1200
+SEEN: Mapping[str, str] = {
+    "front": ".plot-canvas .points path, .plot-canvas .gl-canvas",
+    "subnet": ".stages",
+    "photo": ".tile canvas",
+    "difference": ".tile canvas",
+    "searches": "tbody tr",
+    "search": ".small-plot .js-line",
+    "search-new": ".form-fields fieldset",
+    "compare": ".compare-plot .js-line",
+    "devices": ".devices tbody tr",
+}
+"""What shows that a view is there."""
+
 ENDED = {"succeeded", "failed", "cancelled"}
 SEARCHES: Sequence[Mapping[str, Any]] = (
     {"objectives": ["accuracy", "macs"], "seed": 1},
-    {"objectives": ["accuracy", "latency_ms"], "constraints": ["resolution==256x192"], "seed": 1},
+    {"objectives": ["accuracy", "latency_ms"], "constraints": ["resolution==384x288"], "seed": 1},
     {"objectives": ["accuracy", "latency_ms"], "constraints": ["macs<=1e9", "parameters<=9e6"], "seed": 1},
 )
 
@@ -50,8 +62,10 @@ def running_service() -> Iterator[str]:
         port = str(probe.getsockname()[1])
     address = f"http://127.0.0.1:{port}"
     command = [str(Path(sys.executable).with_name("salnas")), "serve", "--host", "127.0.0.1", "--port", port]
-    with tempfile.TemporaryDirectory() as folder:
-        service = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "SALNAS_STATE": folder})
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as log:
+        service = subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, "SALNAS_STATE": folder}, stdout=log, stderr=log
+        )
         try:
             wait_until_ready(address, service)
             yield address
@@ -109,23 +123,36 @@ def opened(browser: Browser, size: ViewportSize, *, dark: bool = False) -> Itera
 
 
 def photograph(page: Page, address: str, path: Path) -> None:
-    """Write a picture of the whole page."""
-    page.goto(address, wait_until="load")
-    page.wait_for_timeout(SETTLE_MS)
+    """Write a picture of the whole page; the name of the file begins with that of the view."""
+    settled(page, address, SEEN[path.stem.rpartition("-")[0]])
     page.screenshot(path=path, full_page=True)
     print(path)
 
 
+def settled(page: Page, address: str, seen: str) -> None:
+    """Open an address and wait until an element is there and nothing changes any more.
+
+    A page that follows a search holds a stream of events open, so the network never falls idle.
+    """
+    page.goto("about:blank")
+    page.goto(address, wait_until="load")
+    page.locator(seen).first.wait_for(state="attached")
+    page.wait_for_timeout(SETTLE_MS)
+    page.wait_for_function("!document.querySelector('[aria-busy], .skeleton, .progress.unknown')")
+    page.wait_for_timeout(100)
+
+
 def film(page: Page, address: str, path: Path) -> None:
     """Write a film of the budget line as it is dragged, and of what follows it."""
-    page.goto(address, wait_until="load")
-    page.wait_for_timeout(SETTLE_MS)
+    settled(page, address, SEEN["front"])
     slider = page.locator(".budget-slider")
     first, last = 60, 900
     frames = []
     for index in range(FILM_FRAMES):
-        slider.fill(str(round(first + (last - first) * index / (FILM_FRAMES - 1))))
-        page.wait_for_timeout(600)  # the map and the drawing follow when the line rests
+        slider.evaluate(MOVE, round(first + (last - first) * index / (FILM_FRAMES - 1)))
+        page.wait_for_timeout(250)  # the map and the drawing follow when the line rests
+        page.wait_for_function("!document.querySelector('[aria-busy]')")
+        page.wait_for_timeout(100)
         with Image.open(io.BytesIO(page.screenshot())) as picture:
             height = round(picture.height * FILM_WIDTH / picture.width)
             frames.append(picture.convert("RGB").resize((FILM_WIDTH, height), Image.Resampling.LANCZOS))
@@ -147,7 +174,9 @@ def views(searches: Sequence[str]) -> Mapping[str, str]:
     compared = ",".join(["default", *searches[1:]])
     return {
         "front": "#/front",
+        "subnet": "#/subnet/max",
         "photo": "#/photo",
+        "difference": "#/photo?show=difference&photo=table",
         "searches": "#/searches",
         "search": f"#/searches/{searches[-1]}",
         "search-new": "#/searches/new",
@@ -162,7 +191,11 @@ def main() -> int:
     parser.add_argument(
         "--out", type=Path, default=ROOT / "docs" / "screenshots", help="folder of the pictures"
     )
-    folder: Path = parser.parse_args().out
+    parser.add_argument("--only", nargs="+", metavar="VIEW", help="take these again; film is the animation")
+    arguments = parser.parse_args()
+    folder: Path = arguments.out
+    wanted = set(arguments.only or (*SEEN, "film"))
+    began = time.monotonic()
     executable = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     if executable is None:
         print("No Chromium here. Install it: make setup-system, or by hand.", file=sys.stderr)
@@ -175,13 +208,17 @@ def main() -> int:
         for size, viewport in SIZES.items():
             with opened(browser, viewport) as page:
                 for name, place in places.items():
-                    page.goto("about:blank")
+                    if name not in wanted:
+                        continue
                     photograph(page, f"{address}/{place}", folder / f"{name}-{size}.png")
         with opened(browser, SIZES["desktop"], dark=True) as page:
-            photograph(page, f"{address}/#/front", folder / "front-dark.png")
+            for name in wanted & {"front", "photo"}:
+                photograph(page, f"{address}/{places[name]}", folder / f"{name}-dark.png")
         with opened(browser, FILM) as page:
-            film(page, f"{address}/#/front", folder / "budget.webp")
+            if "film" in wanted:
+                film(page, f"{address}/#/front", folder / "budget.webp")
         browser.close()
+    print(f"{time.monotonic() - began:.0f} s")
     return 0
 
 
