@@ -18,7 +18,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.report import ROOT, publish
 from predictors.collect import Evaluator, LastPhotos, collect_accuracy
-from predictors.memory import energy_meter, measure_memory
+from predictors.measure_pack import find_meters
+from predictors.memory import measure_memory
 from predictors.sampling import covering_rows
 from supernet.checkpoint import load_supernet
 from supernet.cost import cost
@@ -121,7 +122,7 @@ def main() -> None:
         command=COMMAND,
         note="Runtimes take turns subnet by subnet on one thread, so the ratio holds on a busy machine too.",
     )
-    meter = energy_meter()
+    meters = find_meters()
     publish(
         "predictors-memory",
         "Memory of subnets on onnxruntime",
@@ -129,8 +130,8 @@ def main() -> None:
         command=COMMAND,
         note="Peak of the first photo in a process of its own, without an arena, beside the exact table. "
         + (
-            f"Energy can be read from {meter}."
-            if meter
+            f"Energy can be read from {', '.join(meters)}."
+            if meters
             else "This machine has no meter of energy, so none is stated."
         ),
     )

@@ -1,4 +1,4 @@
-"""Reading what a user measured on a device: a CSV with an id and a latency on each line.
+"""Reading what a user measured on a device: a CSV with an id, a latency and perhaps an energy on each line.
 
 Lines of one subnet are repeats of a measurement and are combined. What cannot be meant is refused with DeviceError,
 which names the line; what can be left out is left out and noted.
@@ -28,27 +28,34 @@ FEWEST = 10
 
 MOST_BYTES = 5_000_000
 _UNITS = {"ms": 1.0, "s": 1e3, "us": 1e-3, "ns": 1e-6}
+_ENERGY_UNITS = {"mj": 1.0, "j": 1e3, "uj": 1e-3, "mwh": 3.6e3}
 _SLOWEST, _FASTEST = 1e8, 5e12
 """Multiply-accumulates a second that a device at hand can be believed to do, one photo at a time."""
 
 _REPEATS_AGREE = 2.0
 """Two measurements of one subnet may differ by this factor; from the third on the median decides."""
 
+_WEAKEST, _STRONGEST = 1e-3, 3e3
+"""Watts that a device at hand can be believed to draw."""
+
 _COLUMN = re.compile(r"latency[_ ]?\(?(ms|s|us|µs|ns)\)?", re.IGNORECASE)
+_ENERGY_COLUMN = re.compile(r"energy[_ ]?\(?(mj|j|uj|µj|mwh)\)?", re.IGNORECASE)
+_EMPTY = ("", "nan", "na", "n/a", "null", "none", "-")
 
 Line: TypeAlias = tuple[int, str, float]
 
 
 @dataclass(frozen=True, eq=False)
 class Measurements:
-    """Of n different subnets: ids, genotypes (n, d), latency in milliseconds (n,), what was left out, and the
-    runtime that the file names."""
+    """Of n different subnets: ids, genotypes (n, d), latency in milliseconds (n,), what was left out, the runtime
+    that the file names, and energy in millijoules (n,), NaN where it was not measured."""
 
     ids: tuple[str, ...]
     rows: Rows
     latency_ms: FloatArray
     notes: tuple[str, ...] = ()
     runtime: str = ""
+    energy_mj: FloatArray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -57,13 +64,14 @@ class Measurements:
 def read_measurements(source: Path | str | bytes, space: Space, *, unit: str | None = None) -> Measurements:
     """Read the CSV at a path, or its bytes, with the columns `id` and `latency_ms` (or _s, _us, _ns).
 
-    `unit` says what the latencies are in where the heading is wrong, and silences the doubt about it. Commas,
-    semicolons (then with decimal commas too) and tabs separate. Raises DeviceError.
+    A column `energy_mj` (or _j, _uj, _mwh), for one photo, is read where there is one. `unit` says what the
+    latencies are in where the heading is wrong, and silences the doubt about it. Commas, semicolons (then with
+    decimal commas too) and tabs separate. Raises DeviceError.
     """
     table = _table(_text(source))
     latency, found_unit = _latency_column(table.heading, unit)
-    lines, notes = _lines(table, table.heading.index("id"), latency, _UNITS[found_unit])
-    values, repeat_notes = _combined(lines)
+    lines, notes = _lines(table, latency, _UNITS[found_unit], "latency")
+    values, repeat_notes = _combined(lines, "ms")
     ids = tuple(values)
     if len(ids) < FEWEST:
         raise DeviceError(
@@ -76,7 +84,9 @@ def read_measurements(source: Path | str | bytes, space: Space, *, unit: str | N
     latency_ms = np.array([values[identity] for identity in ids])
     if unit is None:
         _doubt(space, rows, latency_ms, found_unit)
-    return Measurements(ids, rows, latency_ms, (*notes, *repeat_notes), _runtime(table))
+    energy_mj, energy_notes = _energies(table, ids, latency_ms)
+    notes = [*notes, *repeat_notes, *energy_notes]
+    return Measurements(ids, rows, latency_ms, tuple(notes), _runtime(table), energy_mj)
 
 
 @dataclass(frozen=True)
@@ -155,6 +165,39 @@ def _latency_column(heading: Sequence[str], unit: str | None) -> tuple[int, str]
     return index, unit or match[1].lower().replace("µ", "u")
 
 
+def _energies(
+    table: _Cells, ids: Sequence[str], latency_ms: FloatArray
+) -> tuple[FloatArray | None, list[str]]:
+    """(n,) millijoules of the subnets `ids`, NaN where the file has none; None where it has no such column."""
+    named = {i: match for i, name in enumerate(table.heading) if (match := _ENERGY_COLUMN.fullmatch(name))}
+    if len(named) > 1:
+        raise DeviceError(
+            "There is more than one column of energies.",
+            field="energy_mj",
+            value=", ".join(table.heading[i] for i in named),
+            remedy="Keep one of them: energy_mj, or energy_j, energy_uj, energy_mwh for other units.",
+        )
+    if not named:
+        return None, []
+    ((column, match),) = named.items()
+    lines, _ = _lines(table, column, _ENERGY_UNITS[match[1].lower().replace("µ", "u")], "energy")
+    values, _ = _combined(lines, "mJ")
+    energy_mj = np.array([values.get(identity, math.nan) for identity in ids])
+    known = np.isfinite(energy_mj)
+    if known.sum() < FEWEST:
+        return None, [f"Energy is known of {known.sum()} subnets only, too few of {FEWEST}: it was left out."]
+    watts = float(np.median(energy_mj[known] / latency_ms[known]))
+    if not _WEAKEST <= watts <= _STRONGEST:
+        raise DeviceError(
+            f"These energies would mean {watts:,.3g} watts while a photo is computed.",
+            field="energy_mj",
+            value=table.heading[column],
+            remedy="Call the column by the unit that its values have: energy_mj, energy_j, energy_uj or energy_mwh.",
+        )
+    without = int((~known).sum())
+    return energy_mj, [f"{without} subnets have a latency and no energy."] if without else []
+
+
 def _runtime(table: _Cells) -> str:
     """The one runtime in the column of that name, if there is one. Two of them are two devices."""
     if "runtime" not in table.heading:
@@ -171,25 +214,26 @@ def _runtime(table: _Cells) -> str:
     return next(iter(named), "")
 
 
-def _lines(table: _Cells, id_column: int, latency: int, factor: float) -> tuple[list[Line], list[str]]:
-    """Number, id and milliseconds of the lines that hold a latency."""
+def _lines(table: _Cells, column: int, factor: float, what: str) -> tuple[list[Line], list[str]]:
+    """Number, id and value of the lines whose `column` holds a latency, or whatever `what` is."""
     found, empty = [], 0
+    id_column = table.heading.index("id")
     for number, cells in table.lines:
         identity = cells[id_column].lower() if id_column < len(cells) else ""
-        text = cells[latency] if latency < len(cells) else ""
-        if not identity or text.lower() in ("", "nan", "na", "n/a", "null", "none", "-"):
+        text = cells[column] if column < len(cells) else ""
+        if not identity or text.lower() in _EMPTY:
             empty += 1
             continue
         value = _number(text.replace(",", ".") if table.decimal_comma else text) * factor
         if not (math.isfinite(value) and value > 0):
             raise DeviceError(
-                f"Line {number}: {text[:40]!r} is not a latency.",
-                field="latency_ms",
+                f"Line {number}: {text[:40]!r} is not {'an energy' if what == 'energy' else 'a latency'}.",
+                field=table.heading[column],
                 value=text[:40],
                 remedy="It is a number above 0; leave the cell empty where a subnet could not be measured.",
             )
         found.append((number, identity, value))
-    return found, [f"{empty} lines without a latency were left out."] if empty else []
+    return found, [f"{empty} lines without a {what} were left out."] if empty else []
 
 
 def _number(text: str) -> float:
@@ -199,8 +243,8 @@ def _number(text: str) -> float:
         return math.nan
 
 
-def _combined(lines: Sequence[Line]) -> tuple[dict[str, float], list[str]]:
-    """The median latency of each id."""
+def _combined(lines: Sequence[Line], unit: str) -> tuple[dict[str, float], list[str]]:
+    """The median value of each id."""
     repeats: dict[str, list[Line]] = {}
     for line in lines:
         repeats.setdefault(line[1], []).append(line)
@@ -208,7 +252,8 @@ def _combined(lines: Sequence[Line]) -> tuple[dict[str, float], list[str]]:
         values = [value for _, _, value in own]
         if len(own) == 2 and max(values) > _REPEATS_AGREE * min(values):
             raise DeviceError(
-                f"Lines {own[0][0]} and {own[1][0]} disagree about {identity}: {values[0]:g} and {values[1]:g} ms.",
+                f"Lines {own[0][0]} and {own[1][0]} disagree about {identity}: "
+                f"{values[0]:g} and {values[1]:g} {unit}.",
                 field=identity,
                 value=values,
                 remedy="Remove the wrong one, or measure it again.",

@@ -1,7 +1,8 @@
-"""Devices on which latency is known: where it was measured, and the predictor fitted to it."""
+"""Devices on which latency is known, and perhaps energy: where it was measured, and the predictors fitted to it."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from predictors.device_csv import FEWEST, Measurements
+from predictors.device_csv import FEWEST, Measurements, read_measurements
 from predictors.latency import LatencyPredictor, load_latency
+from predictors.tables import read_table
 from predictors.transfer import transfer_latency
 from supernet.cost import cost
 from supernet.errors import DeviceError
@@ -21,6 +23,7 @@ from supernet.space import Space
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PREFIX = "latency-"
+_ENERGY_PREFIX = "energy-"
 _SUFFIX = ".safetensors"
 
 _LEAST_RANK = 0.3
@@ -35,7 +38,7 @@ _FAR = 6.0
 
 @dataclass(frozen=True, eq=False)
 class Device:
-    """A machine and a runtime, with a predictor of latency on it.
+    """A machine and a runtime, with a predictor of latency on it, and one of energy where that was measured.
 
     table is the path of its measurements, None where only the predictor is at hand.
     """
@@ -47,6 +50,7 @@ class Device:
     description: str = ""
     table: Path | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+    energy: LatencyPredictor | None = None
 
 
 def check_device_name(name: str) -> str:
@@ -71,6 +75,11 @@ def predictor_path(folder: Path, device: str) -> Path:
     return folder / f"{_PREFIX}{check_device_name(device)}{_SUFFIX}"
 
 
+def energy_path(folder: Path, device: str) -> Path:
+    """Where the predictor of the energy on a device lies, if there is one."""
+    return folder / f"{_ENERGY_PREFIX}{check_device_name(device)}{_SUFFIX}"
+
+
 def list_devices(folder: Path, space: Space) -> list[Device]:
     """All devices with a predictor in `folder`, by name. PredictorError names one that is damaged."""
     names = (path.name[len(_PREFIX) : -len(_SUFFIX)] for path in sorted(folder.glob(f"{_PREFIX}*{_SUFFIX}")))
@@ -85,6 +94,7 @@ def load_device(folder: Path, name: str, space: Space) -> Device:
         there = f"There are: {', '.join(known)}." if known else "There is none yet: `make predictors`."
         raise DeviceError(f"There is no device {name!r}.", field="device", value=name, remedy=there)
     predictor = load_latency(path, space)
+    energy = energy_path(folder, name)
     about = dict(predictor.provenance.get("device", {}))
     tables = (table_path(folder, name), folder / f"{_PREFIX}{name}.csv")
     return Device(
@@ -95,7 +105,27 @@ def load_device(folder: Path, name: str, space: Space) -> Device:
         description=str(about.pop("description", "")),
         table=next((path for path in tables if path.is_file()), None),
         details=about,
+        energy=load_latency(energy, space, "energy") if energy.is_file() else None,
     )
+
+
+def measured_on(device: Device, space: Space) -> dict[str, dict[str, float]]:
+    """What was measured on a device, by column (latency_ms, energy_mj) and subnet id; nothing without a table."""
+    if device.table is None:
+        return {}
+    if device.table.suffix == ".parquet":
+        table = read_table(device.table)
+        return {"latency_ms": dict(zip(table.ids, table.column("latency_ms").tolist(), strict=True))}
+    return by_column(read_measurements(device.table, space, unit="ms"))
+
+
+def by_column(measured: Measurements) -> dict[str, dict[str, float]]:
+    """The values of measurements by column and subnet id; energy only where it was measured."""
+    found = {"latency_ms": dict(zip(measured.ids, measured.latency_ms.tolist(), strict=True))}
+    if measured.energy_mj is not None:
+        energies = zip(measured.ids, measured.energy_mj.tolist(), strict=True)
+        found["energy_mj"] = {identity: value for identity, value in energies if math.isfinite(value)}
+    return found
 
 
 @dataclass(frozen=True)
@@ -146,17 +176,52 @@ def make_device(
             value=round(predictor.quality.spearman, 3),
             remedy="Check that each latency stands beside its own id, and that nothing else ran on the device.",
         )
-    return Device(name, predictor, runtime, registration.threads, description, details=details)
+    energy = _learn_energy(space, name, measured, keep, predictor, rng)
+    return Device(name, predictor, runtime, registration.threads, description, details=details, energy=energy)
+
+
+def _learn_energy(
+    space: Space,
+    name: str,
+    measured: Measurements,
+    keep: NDArray[np.bool_],
+    latency: LatencyPredictor,
+    rng: np.random.Generator,
+) -> LatencyPredictor | None:
+    """A predictor of energy, starting from the device's own latency; None where too little was measured."""
+    if measured.energy_mj is None:
+        return None
+    known = keep & np.isfinite(measured.energy_mj)
+    if known.sum() < FEWEST:
+        return None
+    rows, energy_mj = measured.rows[known], measured.energy_mj[known]
+    found = transfer_latency(space, {name: latency}, rows, energy_mj, rng, quantity="energy")
+    if found.quality.spearman < _LEAST_RANK:
+        raise DeviceError(
+            f"The energies do not go with the subnets: held-out rank correlation {found.quality.spearman:.2f}.",
+            field="energy_mj",
+            value=round(found.quality.spearman, 3),
+            remedy="Measure each subnet for longer, or remove the column.",
+        )
+    return found
 
 
 def save_device(folder: Path, device: Device, measured: Measurements) -> Device:
-    """Keep a device: its measurements as CSV and its predictor. One of that name is replaced."""
+    """Keep a device: its measurements as CSV and its predictors. One of that name is replaced."""
     table = folder / f"{_PREFIX}{device.name}.csv"
-    text = "id,latency_ms\n" + "".join(
-        f"{identity},{value!r}\n"
-        for identity, value in zip(measured.ids, measured.latency_ms.tolist(), strict=True)
+    columns = by_column(measured)
+    lines = (
+        ",".join(
+            [identity, *(repr(values[identity]) if identity in values else "" for values in columns.values())]
+        )
+        for identity in measured.ids
     )
-    write_atomic(table, text)
+    write_atomic(table, "\n".join([",".join(["id", *columns]), *lines, ""]))
+    energy = energy_path(folder, device.name)
+    if device.energy is not None:
+        device.energy.save(energy)
+    else:
+        energy.unlink(missing_ok=True)
     device.predictor.save(predictor_path(folder, device.name))
     return replace(device, table=table)
 

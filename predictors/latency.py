@@ -1,9 +1,12 @@
-"""Latency of subnets on one device: the work of their operations, timed, and a learned correction.
+"""Latency of subnets on one device, or energy: the work of their operations, timed, and a learned correction.
 
 A subnet's latency is modelled as Σ over sections and kinds of operations (macs, numbers moved, weights read,
 operations started) of a time that is never negative, times the exponential of a small correction that depends on
 genes and pairs of genes. The first part carries the physics and is good after few measurements; the second learns
 what a device does differently. Intervals are relative and conformal.
+
+Energy is a sum over operations as latency is, so it has the same model; what is said of milliseconds then holds for
+millijoules.
 
 Notation: g kinds of operations (`predictors.features.GROUPS`); rows (n, d); latencies in milliseconds.
 """
@@ -14,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -26,7 +29,9 @@ from predictors.store import array, load_model, save_model
 from supernet.errors import PredictorError
 from supernet.space import Rows, Space
 
-KIND = "latency"
+Quantity: TypeAlias = Literal["latency", "energy"]
+"""What is predicted: milliseconds or millijoules for one photo."""
+
 _BATCH = 16384
 _REWEIGHTED = 3
 _FAR = 4.0
@@ -77,7 +82,8 @@ class LatencyModel:
 class LatencyPredictor:
     """Latency of the subnets of a space on one device; intervals are mean · exp(±radius).
 
-    `quality` is of predictions for subnets in held-out folds.
+    `quality` is of predictions for subnets in held-out folds; `held_out` (2, n) are the values it compares, measured
+    and predicted.
     """
 
     space: Space
@@ -85,15 +91,25 @@ class LatencyPredictor:
     radius: float
     quality: Quality
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    quantity: Quantity = "latency"
+    held_out: FloatArray | None = None
 
     def predict(self, rows: Rows) -> Estimate:
-        """(n, d) genotypes → milliseconds."""
+        """(n, d) genotypes → milliseconds, of energy millijoules."""
         return relative_estimate(self.model(rows), self.radius)
+
+    def held_out_to_json(self) -> dict[str, list[float]]:
+        """Measured values, and what was predicted for them unseen, to four digits; empty where none were kept."""
+        pair = ((), ()) if self.held_out is None else self.held_out
+        measured, predicted = ([float(f"{value:.4g}") for value in values] for values in pair)
+        return {"measured": measured, "predicted": predicted}
 
     def save(self, path: Path | str) -> None:
         """Write the predictor; it depends on the space and on no weights."""
         timed, correction = self.model.timed, self.model.correction
         arrays = {f"section.{i}": section.ms for i, section in enumerate(timed)}
+        if self.held_out is not None:
+            arrays["held_out"] = self.held_out
         meta = {
             "sections": [{"genes": s.genes, "counts": s.counts} for s in timed],
             "groups": GROUPS,
@@ -102,12 +118,12 @@ class LatencyPredictor:
             "quality": self.quality.to_json(),
             "provenance": dict(self.provenance),
         }
-        save_model(path, KIND, self.space, arrays | {"correction": correction.weights}, meta)
+        save_model(path, self.quantity, self.space, arrays | {"correction": correction.weights}, meta)
 
 
-def load_latency(path: Path | str, space: Space) -> LatencyPredictor:
-    """Read a predictor; PredictorError where it is damaged or of another space."""
-    arrays, meta = load_model(path, KIND, space)
+def load_latency(path: Path | str, space: Space, quantity: Quantity = "latency") -> LatencyPredictor:
+    """Read a predictor; PredictorError where it is damaged, of another space, or of another quantity."""
+    arrays, meta = load_model(path, quantity, space)
     timed = []
     for i, entry in enumerate(meta["sections"]):
         counts = tuple(int(k) for k in entry["counts"])
@@ -117,7 +133,13 @@ def load_latency(path: Path | str, space: Space) -> LatencyPredictor:
     weights = array(path, arrays, "correction", (width, width))
     model = LatencyModel(tuple(timed), PairModel(space.sizes, float(meta["constant"]), weights))
     return LatencyPredictor(
-        space, model, float(meta["radius"]), Quality(**meta["quality"]), meta["provenance"]
+        space,
+        model,
+        float(meta["radius"]),
+        Quality(**meta["quality"]),
+        meta["provenance"],
+        quantity,
+        arrays.get("held_out"),
     )
 
 
@@ -146,7 +168,14 @@ def fit_latency(
     )
     radius = conformal_radius(np.log(latency_ms / held_out))
     model = fit_latency_model(space, rows, latency_ms)
-    return LatencyPredictor(space, model, radius, quality(latency_ms, held_out), dict(provenance or {}))
+    return LatencyPredictor(
+        space,
+        model,
+        radius,
+        quality(latency_ms, held_out),
+        dict(provenance or {}),
+        held_out=np.stack([latency_ms, held_out]),
+    )
 
 
 def fit_latency_model(space: Space, rows: Rows, latency_ms: FloatArray) -> LatencyModel:

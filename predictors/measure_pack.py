@@ -3,14 +3,17 @@
     python measure.py --threads 4 --out my-device.csv
 
 Subnets are timed in turn, each beside the same reference subnet, so that a machine that slows down in between does
-not matter. The CSV grows subnet by subnet; started again, the script goes on where it stopped. Load it into SalNAS
-as the latencies of a device.
+not matter. Where the system counts the energy of its processors (Linux's powercap, often for root only) or --meter
+names such a count, each subnet then runs for a second more, and the energy of one photo, idle power included, stands
+beside its latency. The CSV grows subnet by subnet; started again, the script goes on where it stopped. Load it into
+SalNAS as the measurements of a device.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import glob
 import json
 import os
 import sys
@@ -21,8 +24,10 @@ from typing import Any, Callable  # noqa: UP035 - Python 3.8
 import numpy as np
 import onnxruntime
 
-COLUMNS = ["id", "latency_ms", "noise", "rounds", "runtime", "provider", "threads"]
+COLUMNS = ["id", "latency_ms", "noise", "rounds", "runtime", "provider", "threads", "energy_mj"]
 WARM_UP = 3
+PACKAGES = "/sys/class/powercap/*-rapl:[0-9]"
+"""One folder for each processor; those with a second number are parts of one."""
 
 
 def arguments() -> argparse.Namespace:
@@ -39,8 +44,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--provider", default="CPUExecutionProvider", help="execution provider of onnxruntime"
     )
+    parser.add_argument(
+        "--meter", default="", help="a file that counts microjoules, instead of the processors' own"
+    )
     parser.add_argument("--pack", default="", help="the pack's folder or zip, if not where this script is")
     asked = parser.parse_args()
+    if asked.meter and not readable(asked.meter):
+        parser.error("--meter " + asked.meter + " does not hold a number of microjoules that can be read")
     if asked.threads < 0 or asked.rounds < 3 or asked.models < 0:
         parser.error("--threads and --models are at least 0, --rounds at least 3")
     if asked.provider not in onnxruntime.get_available_providers():
@@ -97,6 +107,50 @@ def timed(run: Callable[[], float], reference: Callable[[], float], rounds: int)
     return own, beside
 
 
+def readable(meter: str) -> bool:
+    """Whether a file holds a number."""
+    try:
+        with open(meter) as stream:
+            return float(stream.read()) >= 0
+    except (OSError, ValueError):
+        return False
+
+
+def find_meters(packages: str = PACKAGES) -> list[str]:
+    """Files that count the microjoules of this machine's processors; none where they cannot be read."""
+    found = sorted(os.path.join(folder, "energy_uj") for folder in glob.glob(packages))
+    return found if all(readable(meter) for meter in found) else []
+
+
+def spent_uj(before: list[float], after: list[float], meters: list[str]) -> float:
+    """Microjoules between two readings; a counter that began anew at its end is continued."""
+    total = 0.0
+    for first, last, meter in zip(before, after, meters):  # noqa: B905 - Python 3.8
+        if last < first:
+            with open(os.path.join(os.path.dirname(meter), "max_energy_range_uj")) as stream:
+                last += float(stream.read())
+        total += last - first
+    return total
+
+
+def read_meters(meters: list[str]) -> list[float]:
+    """What the meters show now, in microjoules."""
+    shown = []
+    for meter in meters:
+        with open(meter) as stream:
+            shown.append(float(stream.read()))
+    return shown
+
+
+def energy_mj(run: Callable[[], float], meters: list[str], seconds: float = 1.0) -> float:
+    """Millijoules that one photo takes, from running photo after photo for so long."""
+    photos, before, began = 0, read_meters(meters), time.perf_counter()
+    while photos == 0 or time.perf_counter() - began < seconds:
+        run()
+        photos += 1
+    return spent_uj(before, read_meters(meters), meters) / photos / 1e3
+
+
 def finished(path: str) -> dict[str, float]:
     """The latencies that the table holds already; a last line that was cut off is measured again."""
     if not os.path.exists(path):
@@ -109,10 +163,14 @@ def finished(path: str) -> dict[str, float]:
 
 
 def write_line(path: str, line: dict[str, Any]) -> None:
-    """Add one line, and the heading to an empty table."""
+    """Add one line, and the heading to an empty table; one that was begun keeps its columns."""
     is_new = not os.path.exists(path) or os.path.getsize(path) == 0
+    columns = COLUMNS
+    if not is_new:
+        with open(path, newline="") as stream:
+            columns = next(csv.reader(stream))
     with open(path, "a", newline="") as stream:
-        writer = csv.DictWriter(stream, COLUMNS)
+        writer = csv.DictWriter(stream, columns, extrasaction="ignore")
         if is_new:
             writer.writeheader()
         writer.writerow(line)
@@ -129,6 +187,10 @@ def main() -> None:
     done = finished(asked.out)
     reference = open_model(read_from(pack, manifest["reference"]["file"]), asked)
     base = done.get(manifest["reference"]["id"])
+    meters = [asked.meter] if asked.meter else find_meters()
+    sys.stdout.write(
+        "Energy: " + (", ".join(meters) or "no meter that can be read, so none is written") + "\n"
+    )
     for number, model in enumerate(models, 1):
         if model["id"] not in done:
             run = open_model(read_from(pack, model["file"]), asked)
@@ -144,6 +206,7 @@ def main() -> None:
                 "runtime": "onnxruntime " + onnxruntime.__version__,
                 "provider": asked.provider,
                 "threads": asked.threads,
+                "energy_mj": round(energy_mj(run, meters), 4) if meters else "",
             }
             write_line(asked.out, line)
             done[model["id"]] = line["latency_ms"]

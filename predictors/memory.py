@@ -2,8 +2,7 @@
 
 `supernet.cost` counts activations exactly; a runtime adds workspaces and layouts of its own, and frees when it likes.
 Each subnet is measured in a process of its own, without onnxruntime's arena and with an allocator that gives large
-blocks back at once, so that the peak is what was alive and not what was kept. Energy is not measured here: that
-takes a meter (see `energy_meter`), and an estimate from macs says no more than macs do.
+blocks back at once, so that the peak is what was alive and not what was kept.
 """
 
 from __future__ import annotations
@@ -42,7 +41,6 @@ print(json.dumps({"weights": loaded - before, "activations": memory("VmHWM") - s
 """
 _ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
 _PATIENCE = 120.0
-_POWER = Path("/sys/class/powercap")
 
 
 @dataclass(frozen=True)
@@ -77,15 +75,3 @@ def measure_memory(model: bytes, *, threads: int = 1) -> MemoryUse:
                 value=sys.platform,
                 remedy="It takes Linux with /proc; the activation memory of `salnas describe` is exact anywhere.",
             ) from error
-
-
-def energy_meter() -> Path | None:
-    """The file in which this machine counts the energy of its processor, in microjoules; None where it has none.
-
-    Where there is none nothing is said about energy: macs are exact, and joules derived from them would only look
-    like a measurement.
-    """
-    for domain in sorted(_POWER.glob("*/energy_uj")):
-        if os.access(domain, os.R_OK):
-            return domain
-    return None

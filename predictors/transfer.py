@@ -22,6 +22,7 @@ from predictors.features import WORK_COLUMNS, sections, work_of_rows
 from predictors.latency import (
     LatencyModel,
     LatencyPredictor,
+    Quantity,
     TimedSection,
     fit_latency_model,
     huber_weights,
@@ -55,11 +56,12 @@ def transfer_latency(
     rng: np.random.Generator,
     *,
     provenance: Mapping[str, Any] | None = None,
+    quantity: Quantity = "latency",
 ) -> LatencyPredictor:
     """Fit to the measurements (n,) of the subnets `rows` (n, d), starting from each known device in turn.
 
-    The start with the least held-out error wins; its name is in the provenance as `start`. Raises PredictorError
-    under 10 measurements.
+    The start with the least held-out error wins; its name is in the provenance as `start`. Energies are fitted
+    alike, for what takes time takes energy. Raises PredictorError under 10 measurements.
     """
     recipes = {name: _recipe(space, predictor.model) for name, predictor in known.items()}
     if not recipes or len(rows) >= ALONE:
@@ -77,6 +79,8 @@ def transfer_latency(
         conformal_radius(np.log(latency_ms / held_out[start])),
         quality(latency_ms, held_out[start]),
         {**(provenance or {}), "start": start},
+        quantity,
+        np.stack([latency_ms, held_out[start]]),
     )
 
 

@@ -29,7 +29,7 @@ _UNITS = {
     "macs": ("multiply-accumulates (G)", 1e9),
     "parameters": ("parameters (M)", 1e6),
     "memory_bytes": ("peak activation memory (MiB)", 2.0**20),
-    "energy": ("energy", 1.0),
+    "energy_mj": ("energy (mJ)", 1.0),
 }
 
 

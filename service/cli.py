@@ -56,7 +56,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 data_app = typer.Typer(no_args_is_help=True, help="Look at data sets.")
-device_app = typer.Typer(no_args_is_help=True, help="Devices whose latency can be predicted.")
+device_app = typer.Typer(
+    no_args_is_help=True, help="Devices whose latency, and perhaps energy, is predicted."
+)
 front_app = typer.Typer(no_args_is_help=True, help="Show, query, draw and compare fronts that were found.")
 keys_app = typer.Typer(no_args_is_help=True, help="API keys of the service.")
 app.add_typer(front_app, name="front")
@@ -134,7 +136,7 @@ def search(
             "--constraint", "-c", help="A bound such as 'latency_ms<=30' or 'mb3.kernel==3'; repeat."
         ),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="Device that latency_ms means.")] = None,
+    device: Annotated[str | None, typer.Option(help="Device that latency_ms and energy_mj mean.")] = None,
     metric: Annotated[str, typer.Option(help="Metric that accuracy means: cc, nss, sim, auc, kld.")] = "cc",
     seed: Annotated[int, typer.Option(help="Same seed, same front.")] = 0,
     evaluations: Annotated[int | None, typer.Option(help="Stop after so many subnets.")] = None,
@@ -657,7 +659,8 @@ def device_pack(
 def device_add(
     name: Annotated[str, typer.Argument(help="What the device is called from now on.")],
     csv: Annotated[
-        Path, typer.Argument(metavar="CSV", help="Columns id and latency_ms: what the pack wrote.")
+        Path,
+        typer.Argument(metavar="CSV", help="Columns id, latency_ms, perhaps energy_mj: the pack's table."),
     ],
     runtime: Annotated[str, typer.Option(help="Runtime it was measured with.")] = "",
     threads: Annotated[int | None, typer.Option(min=1, help="Threads it was measured with.")] = None,
@@ -667,7 +670,7 @@ def device_add(
     supernet: SupernetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Learn the latency of a device from measurements of 10 subnets or more."""
+    """Learn the latency of a device, and its energy, from measurements of 10 subnets or more."""
     import numpy as np
 
     from predictors.device_csv import read_measurements
@@ -693,15 +696,21 @@ def device_add(
         "start": device.predictor.provenance["start"],
         "notes": device.details["notes"],
         "quality": quality,
+        "energy_quality": None if device.energy is None else device.energy.quality.to_json(),
     }
     facts = [
         ("measured", f"{quality['n']} subnets"),
         ("rank correlation", f"{quality['spearman']:.3f} (held out)"),
         ("within 10 %", f"{quality['within_10']:.0%}"),
+        ("energy within 10 %", _share(found["energy_quality"])),
         ("learnt from", str(found["start"])),
         *(("note", note) for note in found["notes"]),
     ]
     _show(as_json, found, lambda: display.facts_view(name, "added", facts))
+
+
+def _share(quality: Mapping[str, Any] | None) -> str:
+    return "not measured" if quality is None else f"{quality['within_10']:.0%}"
 
 
 @predictor_app.command("report")

@@ -1,4 +1,4 @@
-"""Devices that users register: measurements in, a latency predictor out, and the pack that measures one.
+"""Devices that users register: measurements in, predictors of latency and energy out, and the pack that measures one.
 
 A registered device is a job: its measurements and its predictor are kept with it, so every worker that reaches the
 store knows the device. It belongs to a space, not to weights, and never changes; to correct one, remove it.
@@ -20,17 +20,19 @@ import numpy as np
 
 from service.artifacts import Artifacts
 from service.errors import AlreadyExists, IllegalTransition, NotFound
-from service.estimates import LATENCY, Estimates
+from service.estimates import Estimates, Predictor
 from service.jobs import Job, JobKind, JobState
 from service.ports import Bench, Benches, JobStore, Outcome, Session
 from supernet.errors import DeviceError
 from supernet.space import Space
 
 if TYPE_CHECKING:
-    from predictors.devices import Device, Registration
+    from predictors.devices import Registration
+    from predictors.latency import LatencyPredictor
 
 CSV = "csv"
 PREDICTOR = "predictor"
+ENERGY_PREDICTOR = "energy-predictor"
 MOST_DEVICES = 200
 """Of one space; each is loaded by every worker."""
 
@@ -49,6 +51,8 @@ class KnownDevice:
     quality: Mapping[str, float] | None
     notes: tuple[str, ...] = ()
     job: Job | None = None
+    energy_quality: Mapping[str, float] | None = None
+    held_out: Mapping[str, list[float]] | None = None
 
 
 class Devices:
@@ -193,11 +197,16 @@ class DeviceRunner:
         known = list_devices(bench.results / "predictors" / bench.id, bench.space)
         rng = np.random.default_rng(int(request["sha256"][:16], 16))
         device = make_device(bench.space, registration, measured, known, rng)
-        result = {
+        result: dict[str, Any] = {
             "quality": device.predictor.quality.to_json(),
+            "held_out": device.predictor.held_out_to_json(),
             "notes": list(device.details.get("notes", ())),
         }
-        return Outcome(result, complete=True, blobs={PREDICTOR: _bytes_of(device)})
+        blobs = {PREDICTOR: _bytes_of(device.predictor)}
+        if device.energy is not None:
+            result["energy_quality"] = device.energy.quality.to_json()
+            blobs[ENERGY_PREDICTOR] = _bytes_of(device.energy)
+        return Outcome(result, complete=True, blobs=blobs)
 
 
 class PackRunner:
@@ -221,40 +230,55 @@ class PackRunner:
         return Outcome({"artifact": artifact.name, "models": len(rows)}, complete=True, blobs={})
 
 
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """What a registered device adds: predictors, and measured values by column and subnet id."""
+
+    latency: Predictor
+    energy: Predictor | None
+    measured: Mapping[str, Mapping[str, float]]
+
+
 class RegisteredDevices:
     """The predictors of registered devices, loaded once each."""
 
     def __init__(self, store: JobStore) -> None:
         self._store = store
         self._lock = threading.Lock()
-        self._loaded: dict[tuple[str, str], tuple[Any, Mapping[str, float]]] = {}
+        self._loaded: dict[tuple[str, str], _Known] = {}
 
     def added_to(self, estimates: Estimates) -> Estimates:
         """The estimates with the registered devices of their space."""
         jobs = [job for job in device_jobs(self._store, estimates.space) if job.state is JobState.SUCCEEDED]
         if not jobs:
             return estimates
-        latency, measured = dict(estimates.latency), dict(estimates.measured)
+        latency, energy, measured = dict(estimates.latency), dict(estimates.energy), dict(estimates.measured)
         for job in jobs:
             name = str(job.request["name"])
-            predictor, values = self._load(job, estimates.space)
-            latency[name] = predictor
-            measured[f"{LATENCY}@{name}"] = values
-        return replace(estimates, latency=latency, measured=measured)
+            known = self._load(job, estimates.space)
+            latency[name] = known.latency
+            if known.energy is not None:
+                energy[name] = known.energy
+            measured |= {f"{column}@{name}": values for column, values in known.measured.items()}
+        return replace(estimates, latency=latency, energy=energy, measured=measured)
 
-    def _load(self, job: Job, space: Space) -> tuple[Any, Mapping[str, float]]:
+    def _load(self, job: Job, space: Space) -> _Known:
         from predictors.device_csv import read_measurements
+        from predictors.devices import by_column
         from predictors.latency import load_latency
 
         key = (job.id, str(job.request["sha256"]))
         with self._lock:
             if key not in self._loaded:
                 with _file(self._store.blob(job.id, PREDICTOR) or b"", ".safetensors") as path:
-                    predictor = load_latency(path, space)
+                    latency = load_latency(path, space)
+                energy = None
+                if job.result.get("energy_quality") is not None:
+                    with _file(self._store.blob(job.id, ENERGY_PREDICTOR) or b"", ".safetensors") as path:
+                        energy = load_latency(path, space, "energy")
                 content = self._store.blob(job.id, CSV) or b""
-                found = read_measurements(content, space, unit=job.request["unit"])
-                values = dict(zip(found.ids, found.latency_ms.tolist(), strict=True))
-                self._loaded[key] = (predictor, values)
+                measured = by_column(read_measurements(content, space, unit=job.request["unit"]))
+                self._loaded[key] = _Known(latency, energy, measured)
             return self._loaded[key]
 
 
@@ -273,6 +297,8 @@ def _given(bench: Bench) -> Iterator[KnownDevice]:
             description=about["description"],
             supernets=(),
             quality=about["quality"],
+            energy_quality=about["energy_quality"],
+            held_out=about["held_out"],
         )
 
 
@@ -284,6 +310,8 @@ def _registered(job: Job) -> KnownDevice:
         description=str(job.request["description"]),
         supernets=(),
         quality=job.result.get("quality"),
+        energy_quality=job.result.get("energy_quality"),
+        held_out=job.result.get("held_out"),
         notes=tuple(job.result.get("notes", ())),
         job=job,
     )
@@ -304,9 +332,9 @@ def _taken(name: str) -> AlreadyExists:
     )
 
 
-def _bytes_of(device: Device) -> bytes:
+def _bytes_of(predictor: LatencyPredictor) -> bytes:
     with _file(None, ".safetensors") as path:
-        device.predictor.save(path)
+        predictor.save(path)
         return path.read_bytes()
 
 

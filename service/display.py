@@ -16,7 +16,7 @@ _MOST_QUANTITIES = 5
 _BETTER = {"kld": "lower", "mae": "lower"}
 _LABELS = {"auc": "AUC", "max_f": "max F", "mae": "MAE"}
 _NO_QUANTITY = ("id", "resolution", "knee")
-_HEADINGS = {"latency_ms": "latency", "parameters": "params", "memory_bytes": "memory"}
+_HEADINGS = {"latency_ms": "latency", "energy_mj": "energy", "parameters": "params", "memory_bytes": "memory"}
 
 
 def count(value: float) -> str:
@@ -89,6 +89,8 @@ def subnet_view(subnet: Mapping[str, Any], *, layers: bool = False) -> Renderabl
         facts.add_row(_label(metric), _estimate(value, _score))
     for device, value in subnet["predictions"]["latency_ms"].items():
         facts.add_row("latency", f"{_estimate(value, _milliseconds)}  on {device}")
+    for device, value in subnet["predictions"].get("energy_mj", {}).items():
+        facts.add_row("energy", f"{_estimate(value, _millijoules)}  on {device}")
     for note in subnet["notes"]:
         facts.add_row("note", Text(note, style="yellow"))
     detail = _layers(subnet["layers"]) if layers else _stages(subnet["arch"])
@@ -211,7 +213,7 @@ def scores_view(evaluation: Mapping[str, Any]) -> RenderableType:
 def devices_view(found: Mapping[str, Any]) -> RenderableType:
     """Devices with the quality of their latency predictors."""
     devices = found["devices"]
-    table = _table("device", "runtime", "threads", "measured", "Kendall τ", "within 10 %")
+    table = _table("device", "runtime", "threads", "measured", "Kendall τ", "within 10 %", "energy")
     for device in devices:
         quality = device["quality"]
         table.add_row(
@@ -221,6 +223,7 @@ def devices_view(found: Mapping[str, Any]) -> RenderableType:
             str(quality["n"]),
             f"{quality['kendall']:.3f}",
             f"{100 * quality['within_10']:.1f} %",
+            "known" if device.get("energy_quality") else "–",
         )
     about = f"{len(devices)} with predicted latency" if devices else "none yet: `make predictors`"
     return Group(_title("Devices", about), table) if devices else _title("Devices", about)
@@ -308,16 +311,18 @@ def _costs(subnet: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def _heading(name: str) -> str:
-    """Of a column: a metric in capitals, the latency of another device by its name."""
+    """Of a column: a metric in capitals, the latency or energy of another device by its name."""
     head, _, device = name.partition("@")
-    return device or _label(head) if head != "macs" else head
+    if device:
+        return f"energy, {device}" if head == "energy_mj" else device
+    return _label(head) if head != "macs" else head
 
 
 def _quantity(name: str, value: Any) -> str:
     """A cell of a front: the measured value with a star, else the predicted or exact one."""
     if not isinstance(value, Mapping):
         return size(value) if name == "memory_bytes" else count(value)
-    show = _milliseconds if name.startswith("latency_ms") else _score
+    show = _SHOWN_AS.get(name.partition("@")[0], _score)
     return show(value["predicted"]) if value["measured"] is None else show(value["measured"]) + "*"
 
 
@@ -333,8 +338,16 @@ def _milliseconds(value: float | None) -> str:
     return "–" if value is None else f"{_digits(value)} ms"
 
 
+def _millijoules(value: float | None) -> str:
+    return "–" if value is None else f"{_digits(value)} mJ"
+
+
 def _score(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
+
+
+_SHOWN_AS = {"latency_ms": _milliseconds, "energy_mj": _millijoules}
+"""How the quantities that are no scores are written."""
 
 
 def _stages(arch: Mapping[str, Any]) -> Table:

@@ -1,8 +1,8 @@
-"""What is known of subnets without running them: exact costs, predicted accuracy and latency, as columns.
+"""What is known of subnets without running them: exact costs, predicted accuracy, latency and energy, as columns.
 
 Notation: rows (n, d) genotypes; a column is (n,) float64, one value a subnet. Column names are those of
 objectives and constraints: macs, parameters, memory_bytes, accuracy (by the chosen metric), cc, nss, sim, auc,
-kld, latency_ms (of the chosen device) and latency_ms@DEVICE.
+kld, latency_ms and energy_mj (of the chosen device), latency_ms@DEVICE and energy_mj@DEVICE.
 """
 
 from __future__ import annotations
@@ -26,6 +26,10 @@ ACCURACY_PREDICTOR = "accuracy.safetensors"
 ACCURACY_TABLE = "accuracy.parquet"
 METRICS = ("cc", "nss", "sim", "auc", "kld")
 LATENCY = "latency_ms"
+ENERGY = "energy_mj"
+ON_DEVICE = (LATENCY, ENERGY)
+"""Columns that mean something on a device only."""
+
 MEASURE = (
     "Measure subnets and fit them with `make predictors`, or leave accuracy and latency out: search over"
 )
@@ -58,7 +62,7 @@ class Predictor(Protocol):
 
 @dataclass(frozen=True)
 class Choice:
-    """What the words accuracy and latency_ms stand for."""
+    """What the words accuracy, latency_ms and energy_mj stand for."""
 
     metric: str
     device: str
@@ -66,9 +70,9 @@ class Choice:
 
 @dataclass(frozen=True)
 class Estimates:
-    """The predictors of one supernet by metric and by device; either may be empty.
+    """The predictors of one supernet by metric and by device; each may be empty.
 
-    Without a supernet only costs are known.
+    Without a supernet only costs are known. Energy is known of the devices where it was measured.
     `measured` maps a column's full name (cc, latency_ms@DEVICE) to values by subnet id. `refusal` says why the
     accuracy predictors on disk cannot be used.
     """
@@ -77,6 +81,7 @@ class Estimates:
     space: Space
     accuracy: Mapping[str, Predictor] = field(default_factory=dict)
     latency: Mapping[str, Predictor] = field(default_factory=dict)
+    energy: Mapping[str, Predictor] = field(default_factory=dict)
     measured: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     refusal: PredictorError | None = None
 
@@ -86,9 +91,11 @@ class Estimates:
         return tuple(self.latency)
 
     def columns(self, choice: Choice) -> tuple[str, ...]:
-        """Names of all columns there are; accuracy and latency_ms only where the choice is known."""
-        names = [LATENCY] if choice.device in self.latency else []
-        names += [f"{LATENCY}@{device}" for device in self.latency]
+        """Names of all columns there are; accuracy, latency_ms and energy_mj only where the choice is known."""
+        names = []
+        for kind in ON_DEVICE:
+            names += [kind] if choice.device in self._by_kind(kind) else []
+            names += [f"{kind}@{device}" for device in self._by_kind(kind)]
         accuracy = ["accuracy"] if choice.metric in self.accuracy else []
         return (*accuracy, *names, *COSTS, *self.accuracy)
 
@@ -107,18 +114,18 @@ class Estimates:
     def predictor(self, name: str, choice: Choice) -> Predictor:
         """The predictor behind a column; PredictorError or DeviceError with the remedy where there is none."""
         kind, known = self._resolve(name, choice)
-        if known in (self.latency if kind == LATENCY else self.accuracy):
-            return self.latency[known] if kind == LATENCY else self.accuracy[known]
+        if known in self._by_kind(kind):
+            return self._by_kind(kind)[known]
         raise self._missing(kind, known)
 
     def full_name(self, name: str, choice: Choice) -> str:
         """accuracy → cc, latency_ms → latency_ms@cpu-1-thread; other names as they are."""
         kind, known = self._resolve(name, choice)
-        return f"{LATENCY}@{known}" if kind == LATENCY else known
+        return f"{kind}@{known}" if kind in ON_DEVICE else known
 
     def is_predicted(self, name: str) -> bool:
         """Whether a column of that name comes from a predictor, be it there or not."""
-        return name.partition("@")[0] == LATENCY or name in ("accuracy", *METRICS)
+        return name.partition("@")[0] in ON_DEVICE or name in ("accuracy", *METRICS)
 
     def describe(self, rows: Rows, choice: Choice) -> list[dict[str, Any]]:
         """For each subnet its id, resolution, predictions with bounds and measured values, and costs."""
@@ -126,7 +133,7 @@ class Estimates:
         costs = cost(self.space, rows)
         known = self.columns(choice)
         predicted = {
-            name: self._values(name, rows, ids, choice) for name in ("accuracy", LATENCY) if name in known
+            name: self._values(name, rows, ids, choice) for name in ("accuracy", *ON_DEVICE) if name in known
         }
         return [
             {
@@ -139,19 +146,26 @@ class Estimates:
         ]
 
     def predictions(self, row: Rows) -> dict[str, dict[str, Any]]:
-        """(1, d) genotype → accuracy by metric and latency by device, each with bounds and measured value."""
+        """(1, d) genotype → accuracy by metric, latency and energy by device, with bounds and measured value."""
         ids = self.space.ids(row)
         return {
             "accuracy": {m: self._values(m, row, ids, Choice(m, ""))[0] for m in self.accuracy},
-            LATENCY: {d: self._values(LATENCY, row, ids, Choice("", d))[0] for d in self.latency},
+            **{
+                kind: {d: self._values(kind, row, ids, Choice("", d))[0] for d in self._by_kind(kind)}
+                for kind in ON_DEVICE
+            },
         }
 
     def quality(self) -> dict[str, dict[str, dict[str, float]]]:
-        """Held-out quality of the accuracy predictors by metric and of the latency predictors by device."""
+        """Held-out quality of the accuracy predictors by metric, of those of latency and energy by device."""
         return {
-            "accuracy": {name: predictor.quality.to_json() for name, predictor in self.accuracy.items()},
-            LATENCY: {name: predictor.quality.to_json() for name, predictor in self.latency.items()},
+            kind: {name: predictor.quality.to_json() for name, predictor in self._by_kind(kind).items()}
+            for kind in ("accuracy", *ON_DEVICE)
         }
+
+    def _by_kind(self, kind: str) -> Mapping[str, Predictor]:
+        """Predictors of latency or energy by device, any others by metric."""
+        return {LATENCY: self.latency, ENERGY: self.energy}.get(kind, self.accuracy)
 
     def _values(self, name: str, rows: Rows, ids: list[str], choice: Choice) -> list[dict[str, float | None]]:
         estimate = self.predictor(name, choice).predict(rows)
@@ -168,11 +182,19 @@ class Estimates:
 
     def _resolve(self, name: str, choice: Choice) -> tuple[str, str]:
         head, _, device = name.partition("@")
-        if head == LATENCY:
-            return LATENCY, device or choice.device
+        if head in ON_DEVICE:
+            return head, device or choice.device
         return "accuracy", choice.metric if name == "accuracy" else name
 
     def _missing(self, kind: str, wanted: str) -> SalnasError:
+        if kind == ENERGY:
+            there = f"Energy is known on: {', '.join(self.energy)}. " if self.energy else ""
+            return DeviceError(
+                f"The energy of subnets on device {wanted!r} is not known.",
+                field="device",
+                value=wanted,
+                remedy=f"{there}Register a device with a column energy_mj beside its latencies.",
+            )
         if kind == LATENCY:
             known = (
                 f"Devices: {', '.join(self.latency)}." if self.latency else f"{MEASURE} {', '.join(COSTS)}."
@@ -196,14 +218,17 @@ def load_estimates(results: Path, file: SupernetFile) -> Estimates:
     accuracy, refusal = _load_accuracy(folder / ACCURACY_PREDICTOR, file)
     measured = _measured(folder / ACCURACY_TABLE, accuracy, fingerprint=file.fingerprint) if accuracy else {}
     latency: dict[str, Predictor] = {}
+    energy: dict[str, Predictor] = {}
     if any(folder.glob("latency-*.safetensors")):
-        from predictors.devices import list_devices
+        from predictors.devices import list_devices, measured_on
 
         for device in list_devices(folder, file.space):
             latency[device.name] = device.predictor
-            found = _measured(device.table, [LATENCY]) if device.table is not None else {}
+            if device.energy is not None:
+                energy[device.name] = device.energy
+            found = measured_on(device, file.space)
             measured |= {f"{name}@{device.name}": values for name, values in found.items()}
-    return Estimates(file.id, file.space, accuracy, latency, measured, refusal)
+    return Estimates(file.id, file.space, accuracy, latency, energy, measured, refusal)
 
 
 def _load_accuracy(path: Path, file: SupernetFile) -> tuple[Mapping[str, Predictor], PredictorError | None]:
@@ -217,16 +242,14 @@ def _load_accuracy(path: Path, file: SupernetFile) -> tuple[Mapping[str, Predict
         return {}, error
 
 
-def _measured(
-    path: Path, names: Iterable[str], *, fingerprint: str | None = None
-) -> dict[str, Mapping[str, float]]:
+def _measured(path: Path, names: Iterable[str], *, fingerprint: str) -> dict[str, Mapping[str, float]]:
     """Columns of a table of measurements by subnet id; none where it is of other weights than `fingerprint`."""
     if not path.is_file():
         return {}
     from predictors.tables import read_table
 
     table = read_table(path)
-    if fingerprint is not None and table.identity.get("supernet_fingerprint") != fingerprint:
+    if table.identity.get("supernet_fingerprint") != fingerprint:
         return {}
     return {name: dict(zip(table.ids, table.column(name).tolist(), strict=True)) for name in names}
 

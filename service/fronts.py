@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from search.front import Front
 from search.problem import Clause, Objective
-from service.estimates import COSTS, LATENCY, Choice, Estimates
+from service.estimates import COSTS, ON_DEVICE, Choice, Estimates
 from supernet.errors import InvalidConstraint
 from supernet.space import Rows
 
@@ -118,7 +118,7 @@ def annotated(
     table = front.table
     known = estimates.columns(choice)
     shown = [str(name) for name in table.columns if name in known]
-    wanted = list(dict.fromkeys([*shown, *(n for n in ("accuracy", LATENCY) if n in known), *COSTS]))
+    wanted = list(dict.fromkeys([*shown, *(n for n in ("accuracy", *ON_DEVICE) if n in known), *COSTS]))
     predicted = tuple(name for name in wanted if estimates.is_predicted(name))
     added: dict[str, Any] = {
         name: column

@@ -78,12 +78,12 @@ class SearchCreate(_Request):
         list(DEFAULT_OBJECTIVES),
         min_length=2,
         max_length=4,
-        description="Quantities to trade off: accuracy, latency_ms, latency_ms@DEVICE, macs, parameters, "
-        "memory_bytes.",
+        description="Quantities to trade off: accuracy, latency_ms, latency_ms@DEVICE, energy_mj, "
+        "energy_mj@DEVICE, macs, parameters, memory_bytes.",
         examples=[["accuracy", "latency_ms"]],
     )
     constraints: Constraints = []
-    device: Name = Field(_DEFAULTS.device, description="The device that latency_ms means.")
+    device: Name = Field(_DEFAULTS.device, description="The device that latency_ms and energy_mj mean.")
     accuracy_metric: Metric = Field("cc", description="The metric that accuracy means, on held-out photos.")
     seed: int = Field(0, ge=0, le=2**53 - 1, description="The same seed gives the same front.")
     effort: Effort = Field("balanced", description="How long to search, where no limit is given.")
@@ -235,6 +235,9 @@ class Subnet(BaseModel):
     resolution: tuple[int, int] = Field(description="[height, width] of its input, in pixels.")
     accuracy: Quantity | None = Field(None, description="In the chosen metric.")
     latency_ms: Quantity | None = Field(None, description="On the chosen device, one photo, in ms.")
+    energy_mj: Quantity | None = Field(
+        None, description="On the chosen device, one photo, in mJ; where it was measured there."
+    )
     macs: int = Field(description="Multiply-accumulates for one photo.")
     parameters: int
     memory_bytes: int = Field(description="Peak of activations, in bytes.")
@@ -397,6 +400,12 @@ class DeviceOut(_Answer):
         description="On subnets held out from the fit: number n, rank correlations kendall and spearman, share "
         "within_10 of predictions off by at most 10 %, mean absolute error mae in ms."
     )
+    energy_quality: dict[str, float] | None = Field(
+        description="The same of energy, mae in mJ; null where the energy is not known."
+    )
+    held_out: dict[str, list[float]] | None = Field(
+        description="Latencies in ms that were measured, and what was predicted for them unseen: two lists."
+    )
     notes: list[str] = Field(description="What was left out of the measurements, and why.")
     error: FailureOut | None
 
@@ -414,6 +423,8 @@ class DeviceOut(_Answer):
             threads=device.threads,
             description=device.description,
             quality=None if device.quality is None else dict(device.quality),
+            energy_quality=None if device.energy_quality is None else dict(device.energy_quality),
+            held_out=None if device.held_out is None else dict(device.held_out),
             notes=list(device.notes),
             error=FailureOut.of(job.failure) if job and job.failure else None,
         )

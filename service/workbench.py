@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from service.estimates import COSTS, LATENCY, METRICS, Choice, Estimates, load_estimates
+from service.estimates import COSTS, ENERGY, LATENCY, METRICS, Choice, Estimates, load_estimates
 from service.supernets import SupernetFile, find_supernet
 from supernet.cost import cost, layer_table
-from supernet.errors import CheckpointError, InvalidArch, SettingsError
+from supernet.errors import CheckpointError, DeviceError, InvalidArch, SettingsError
 from supernet.space import Arch, Rows, Space, get_space, list_spaces
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ PREDICTED_SEARCH = "predicted"
 class SearchRequest:
     """What to search for. `constraints` as users write them: latency_ms<=30, accuracy>=0.7, mb3.kernel==3.
 
-    `device` is the one that latency_ms means, `metric` the one that accuracy means. Without evaluations,
+    `device` is the one that latency_ms and energy_mj mean, `metric` the one that accuracy means. Without evaluations,
     generations or seconds the search ends when the front stops growing. Raises SettingsError.
     """
 
@@ -85,7 +85,7 @@ class SearchRequest:
 
     @property
     def choice(self) -> Choice:
-        """What accuracy and latency_ms mean in this search."""
+        """What accuracy, latency_ms and energy_mj mean in this search."""
         return Choice(self.metric, self.device)
 
     def stop(self) -> Stop:
@@ -379,6 +379,8 @@ class Workbench:
                 "description": device.description,
                 "details": dict(device.details),
                 "quality": device.predictor.quality.to_json(),
+                "energy_quality": None if device.energy is None else device.energy.quality.to_json(),
+                "held_out": device.predictor.held_out_to_json(),
             }
             for device in list_devices(self.results / "predictors" / self.id, self.space)
         ]
@@ -460,6 +462,14 @@ class Workbench:
 
         found: list[Measurement] = []
         predicted = [self.estimates.full_name(name, choice) for name in names if name not in COSTS]
+        for name in predicted:
+            if name.startswith(ENERGY):
+                raise DeviceError(
+                    f"{name} cannot be measured from here.",
+                    field="verify",
+                    value=name,
+                    remedy="Search without verification, measure the front on the device, and register it again.",
+                )
         for device in dict.fromkeys(name.partition("@")[2] for name in predicted if name.startswith(LATENCY)):
             columns = (f"{LATENCY}@{device}", *([LATENCY] if device == choice.device else []))
             folder = self.results / "predictors" / self.id
@@ -540,8 +550,8 @@ def describe_subnet(estimates: Estimates, arch: Arch, choice: Choice = DEFAULT_C
     """All that is known of a subnet without running it, as plain data.
 
     Resolution is [height, width]; `conv_macs` and `macs` are the same number, for one photo; `memory_bytes` is
-    the peak of activations; `predictions` holds accuracy by metric and latency by device, with bounds; `notes`
-    says what is missing and why.
+    the peak of activations; `predictions` holds accuracy by metric, latency and energy by device, with bounds;
+    `notes` says what is missing and why.
     """
     space = estimates.space
     row = space.encode(arch)[None]

@@ -28,7 +28,7 @@ _LONGEST_WAIT = 120.0
 
 @router.get("")
 def list_devices(service: Service) -> DeviceList:
-    """The devices whose latency can be predicted, and those that are being learned."""
+    """The devices whose latency, and perhaps energy, can be predicted, and those that are being learned."""
     default = service.settings.device
     return DeviceList(devices=[DeviceOut.of(d, default=default) for d in service.devices.all()])
 
@@ -38,7 +38,8 @@ def register_device(
     service: Service,
     response: Response,
     measurements: Annotated[
-        UploadFile, Form(description="CSV with the columns id and latency_ms; 10 to 100 subnets are enough.")
+        UploadFile,
+        Form(description="CSV with id, latency_ms and, if known, energy_mj; 10 to 100 subnets are enough."),
     ],
     name: Annotated[str, Form(min_length=1, max_length=64, description="What to call the device.")],
     runtime: Annotated[str, Form(max_length=200, description="Such as onnxruntime 1.31.")] = "",

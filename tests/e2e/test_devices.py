@@ -83,3 +83,42 @@ def test_the_pack_comes_as_a_file(visit: Visit, service: Service, tmp_path: Path
         names = pack.namelist()
     assert sum(name.endswith(".onnx") for name in names) == 10
     assert any(name.endswith(".py") for name in names)
+
+
+def test_the_energy_of_a_device_becomes_an_axis(visit: Visit, service: Service, tmp_path: Path) -> None:
+    heading, *lines = measurements(service).splitlines()
+    energies = [f"{line},{1.5 + 6.0 * float(line.split(',')[1]):.4f}" for line in lines]
+    path = tmp_path / "camera.csv"
+    path.write_text("\n".join([f"{heading},energy_mj", *energies]))
+    visit.go("#/devices")
+    page = visit.page
+    page.get_by_label("Name", exact=True).fill("camera")
+    page.get_by_label("Measurements").set_input_files(path)
+    page.get_by_role("button", name="Add the device").click()
+    expect(page.locator(".device-form .notice")).to_contain_text("Of the predicted energies")
+    row = page.locator(".devices tbody tr", has_text="camera")
+    expect(row).to_contain_text("energy:")
+    expect(row.get_by_role("img", name="14 subnets on camera")).to_be_visible()
+    assert row.locator(".heldout-dot").count() == 14
+
+    page.goto(f"{service.address}/#/searches/new")
+    energy = page.get_by_role("checkbox", name="Energy")
+    expect(energy).to_be_disabled()
+    page.get_by_label("Latency and energy on").select_option("camera")
+    expect(energy).to_be_enabled()
+    energy.check()
+    page.get_by_role("checkbox", name="Latency").uncheck()
+    least = service.post("/v1/subnets:describe", {"arch": "min"})["predictions"]["energy_mj"]["camera"]
+    page.get_by_label("Energy at most (mJ)").fill(f"{3 * least['predicted']:.0f}")
+    page.get_by_role("radio", name="Quick").check()
+    page.get_by_role("button", name="Start the search").click()
+    page.wait_for_url("**/#/searches/search-*")
+    expect(page.locator(".page-head .badge")).to_have_text("succeeded")
+    page.get_by_role("link", name="Open the front").click()
+    page.locator(".facts code").wait_for()
+    expect(page.get_by_role("radio", name="Energy")).to_be_checked()
+    expect(page.get_by_text("Energy on camera (mJ)")).to_be_visible()
+    expect(page.locator(".subnet-card")).to_contain_text("Energy, camera")
+    page.get_by_role("link", name="Devices").click()
+    page.get_by_role("button", name="Remove camera").click()
+    expect(row).to_have_count(0)

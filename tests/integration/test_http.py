@@ -657,6 +657,36 @@ async def test_a_device_of_ones_own(settings: Settings) -> None:
         is_problem(gone, 422, "invalid-device")
 
 
+async def test_the_energy_of_a_device_is_searched_for(settings: Settings) -> None:
+    heading, *lines = measured().decode().splitlines()
+    content = "\n".join(
+        [f"{heading},energy_j", *(f"{line},{0.004 * float(line.split(',')[1])}" for line in lines)]
+    )
+    async with running(settings) as client:
+        answer = await client.post("/v1/devices", **device_form("camera", content.encode()))
+        device = await fitted(client, answer.headers["location"])
+        assert device["state"] == "ready", device
+        assert device["energy_quality"]["spearman"] > 0.9
+        assert (await client.get("/v1/devices/cpu-1-thread")).json()["energy_quality"] is None
+
+        described = (await client.post("/v1/subnets:describe", json={"arch": "min"})).json()["predictions"]
+        least, watts = described["energy_mj"]["camera"]["predicted"], 4.0
+        assert least == pytest.approx(watts * described["latency_ms"]["camera"]["predicted"], rel=0.2)
+        budget = f"energy_mj<={1.5 * least}"
+        asked = {"device": "camera", "objectives": ["accuracy", "energy_mj"], "constraints": [budget]}
+        job = await searched(client, **asked)
+        front = (await client.get(job["links"]["front"])).json()
+        energies = [subnet["energy_mj"]["predicted"] for subnet in front["subnets"]]
+        assert front["device"] == "camera"
+        assert energies
+        assert max(energies) <= 1.5 * least
+        assert all(subnet["energy_mj"]["low"] is not None for subnet in front["subnets"])
+        everywhere = await searched(client, constraints=[f"energy_mj@camera<={1.5 * least}"])
+        assert everywhere["state"] == "succeeded"
+        nowhere = await client.post("/v1/searches", json={**QUICK, "objectives": ["accuracy", "energy_mj"]})
+        assert "Energy is known on: camera." in is_problem(nowhere, 422, "invalid-device")["remedy"]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "field"),
     [

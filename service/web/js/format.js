@@ -23,6 +23,9 @@ const QUANTITIES = {
   energy_mj: { label: "Energy", short: "Energy", unit: "mJ", scale: 1, digits: 3 },
 };
 
+/** Quantities that mean something on a device only. */
+export const ON_DEVICE = ["latency_ms", "energy_mj"];
+
 const METRICS = { cc: "CC", nss: "NSS", sim: "SIM", auc: "AUC", kld: "KLD" };
 
 /** Name of an accuracy metric as the field writes it. @param {string} metric */
@@ -41,7 +44,7 @@ export function quantity(name) {
 export function axisTitle(name, metric, device) {
   const { label, unit } = quantity(name);
   if (name === "accuracy") return `Accuracy (${metricName(metric)})`;
-  if (name === "latency_ms") return `Latency on ${device} (ms)`;
+  if (ON_DEVICE.includes(name)) return `${label} on ${device} (${unit})`;
   return unit ? `${label} (${unit})` : label;
 }
 

@@ -390,7 +390,7 @@ function legendOf(kinds, measured, models, view, front) {
 function hoverText(subnet, front) {
   const bounds = interval("accuracy", subnet.accuracy);
   const lines = [`<b>${metricName(front.accuracy_metric)} ${inUnits("accuracy", valueOf(subnet, "accuracy"))}</b>${bounds ? ` (${bounds})` : ""}`];
-  const costs = ["latency_ms", "macs", "parameters"].filter((name) => valueOf(subnet, name) !== null);
+  const costs = ["latency_ms", "energy_mj", "macs", "parameters"].filter((name) => valueOf(subnet, name) !== null);
   lines.push(costs.map((name) => `${withUnit(name, valueOf(subnet, name))}${name === "macs" ? " macs" : name === "parameters" ? " parameters" : ""}`).join(" · "));
   lines.push(`${subnet.id} · ${resolutionText(subnet.resolution)}`);
   return lines.join("<br>");

@@ -10,6 +10,7 @@ import { describe, getSpace, listSupernets } from "./api.js";
  * @property {Space|null} space
  * @property {string[]} metrics  accuracy metrics that can be predicted
  * @property {string[]} devices  devices whose latency can be predicted
+ * @property {string[]} energy  those whose energy can be predicted too
  */
 
 /** @type {Promise<Home>|null} */
@@ -31,7 +32,8 @@ export function forgetHome() {
 async function load() {
   const supernets = await listSupernets();
   const supernet = supernets.find((one) => one.default) ?? supernets[0] ?? null;
-  if (!supernet) return { supernet: null, space: null, metrics: [], devices: [] };
+  if (!supernet) return { supernet: null, space: null, metrics: [], devices: [], energy: [] };
   const [space, smallest] = await Promise.all([getSpace(supernet.space), describe("min")]);
-  return { supernet, space, metrics: Object.keys(smallest.predictions.accuracy), devices: Object.keys(smallest.predictions.latency_ms) };
+  const { accuracy, latency_ms, energy_mj } = smallest.predictions;
+  return { supernet, space, metrics: Object.keys(accuracy), devices: Object.keys(latency_ms), energy: Object.keys(energy_mj) };
 }

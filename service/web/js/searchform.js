@@ -2,7 +2,7 @@
 
 import { Problem, changeSearch, createSearch, getSearch, newKey, queryStored } from "./api.js";
 import { errorNotice, h, uid } from "./dom.js";
-import { constraintText, inUnits, metricName, quantity, valueOf, withUnit } from "./format.js";
+import { ON_DEVICE, constraintText, inUnits, metricName, quantity, valueOf, withUnit } from "./format.js";
 import { geneText, choiceText } from "./genes.js";
 import { home } from "./home.js";
 import { go } from "./place.js";
@@ -78,7 +78,7 @@ class SearchForm {
     this.extremes = [];
     this.objectivesNote = h("p", { class: "quiet", id: uid("objectives") }, ABOUT_OBJECTIVES);
     this.metric = h("select", { onchange: () => this.showRanges() });
-    this.device = h("select", { onchange: () => this.showRanges() });
+    this.device = h("select", { onchange: () => this.changeDevice() });
     this.seed = h("input", { class: "input", type: "number", min: 0, max: 2 ** 53 - 1, step: 1, id: uid("seed") });
     this.fields = h("div", { class: "form-fields" });
     this.fault = h("div");
@@ -116,7 +116,7 @@ class SearchForm {
   /** @private */
   build() {
     const known = /** @type {import("./home.js").Home} */ (this.home);
-    const columns = [...(known.metrics.length ? ["accuracy"] : []), ...(known.devices.length ? ["latency_ms"] : []), ...COSTS];
+    const columns = [...(known.metrics.length ? ["accuracy"] : []), ...(known.devices.length ? ["latency_ms"] : []), ...(known.energy.length ? ["energy_mj"] : []), ...COSTS];
     const request = this.parent?.request ?? null;
     const chosen = request ? request.objectives.map((text) => String(text.split(":").pop())) : columns.slice(0, 2);
     this.kept = [...(request?.constraints ?? [])];
@@ -135,20 +135,20 @@ class SearchForm {
       h("div", { class: "options" }, columns.map((name, index) => h("label", { class: "check" }, this.objectives[index], quantity(name).label))), this.objectivesNote);
   }
 
-  /** What the words accuracy and latency mean. @private @param {import("./home.js").Home} known @param {SearchRequest|null} request */
+  /** What the words accuracy, latency and energy mean. @private @param {import("./home.js").Home} known @param {SearchRequest|null} request */
   buildMeaning(known, request) {
     this.metric.disabled = this.device.disabled = Boolean(request);
     this.metric.append(...known.metrics.map((metric) => h("option", { value: metric, selected: metric === (request?.accuracy_metric ?? known.metrics[0]) }, metricName(metric))));
     this.device.append(...known.devices.map((device) => h("option", { value: device, selected: device === (request?.device ?? known.devices[0]) }, device)));
     return h("fieldset", null, h("legend", null, "Measured by"), h("div", { class: "columns" },
       known.metrics.length > 0 && h("label", { class: "field" }, h("span", null, "Accuracy by"), this.metric),
-      known.devices.length > 0 && h("label", { class: "field" }, h("span", null, "Latency on"), this.device)));
+      known.devices.length > 0 && h("label", { class: "field" }, h("span", null, known.energy.length ? "Latency and energy on" : "Latency on"), this.device)));
   }
 
   /** @private @param {string[]} columns */
   buildBudgets(columns) {
     this.budgets = columns.map((name) => this.buildBudget(name));
-    this.showRanges();
+    this.changeDevice();
     return h("fieldset", null, h("legend", null, "Budgets"), h("p", { class: "quiet" }, "Empty means no limit. Below each field: from the least to the most that is known."), h("div", { class: "columns" }, this.budgets.map((budget) => budget.element)));
   }
 
@@ -179,6 +179,23 @@ class SearchForm {
     return read(text);
   }
 
+  /** Energy is known of some devices only. @private */
+  changeDevice() {
+    const known = this.knowsEnergy();
+    for (const box of this.objectives) if (box.value === "energy_mj") box.checked &&= known;
+    for (const budget of this.budgets.filter((one) => one.name === "energy_mj")) {
+      budget.element.hidden = !known;
+      if (!known) budget.field.value = "";
+    }
+    this.showRanges();
+    this.checkObjectives();
+  }
+
+  /** Whether it was measured on the chosen device. @private */
+  knowsEnergy() {
+    return this.home?.energy.includes(this.device.value) ?? false;
+  }
+
   /** Show what is possible, and check again what was typed. @private */
   showRanges() {
     for (const budget of this.budgets) {
@@ -195,7 +212,7 @@ class SearchForm {
   /** @private @param {Description} subnet @param {string} name @returns {number} */
   valueIn(subnet, name) {
     if (name === "accuracy") return subnet.predictions.accuracy[this.metric.value]?.predicted ?? NaN;
-    if (name === "latency_ms") return subnet.predictions.latency_ms[this.device.value]?.predicted ?? NaN;
+    if (name === "latency_ms" || name === "energy_mj") return subnet.predictions[name][this.device.value]?.predicted ?? NaN;
     return valueOf(subnet, name) ?? NaN;
   }
 
@@ -205,7 +222,7 @@ class SearchForm {
     const [low, high] = budget.range;
     const text = field.value.trim().replace(",", ".");
     const value = Number(text) * quantity(name).scale;
-    const about = name === "accuracy" || name === "latency_ms" ? "about " : "";
+    const about = name === "accuracy" || ON_DEVICE.includes(name) ? "about " : "";
     let fault = "";
     if (text && !(value > 0)) fault = "Write a number above 0.";
     else if (text && relation === "<=" && value < low * (about ? 0.8 : 1)) fault = `No subnet is within it; the least is ${about}${withUnit(name, low)}.`;
@@ -251,7 +268,7 @@ class SearchForm {
     if (this.parent) return true;
     const marked = this.objectives.filter((box) => box.checked).length;
     const fits = marked >= OBJECTIVES.least && marked <= OBJECTIVES.most;
-    for (const box of this.objectives) box.disabled = !box.checked && marked >= OBJECTIVES.most;
+    for (const box of this.objectives) box.disabled = (!box.checked && marked >= OBJECTIVES.most) || (box.value === "energy_mj" && !this.knowsEnergy());
     this.objectivesNote.classList.toggle("fault-text", !fits);
     this.objectivesNote.textContent = fits ? ABOUT_OBJECTIVES : "Choose at least two objectives.";
     return fits;

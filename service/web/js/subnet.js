@@ -106,17 +106,19 @@ export class SubnetCard {
 
   /** @private @param {Description} subnet */
   showNumbers(subnet) {
-    const { accuracy, latency_ms } = subnet.predictions;
+    const { accuracy, latency_ms, energy_mj } = subnet.predictions;
     const metric = this.metric && accuracy[this.metric] ? this.metric : Object.keys(accuracy)[0];
     const device = this.device && latency_ms[this.device] ? this.device : Object.keys(latency_ms)[0];
     this.numbers.replaceChildren(
       ...(metric ? [accuracyRow(metric, accuracy[metric])] : []),
       ...(device ? [latencyRow(device, latency_ms[device])] : []),
+      ...(device && energy_mj[device] ? [energyRow(device, energy_mj[device])] : []),
       ...["macs", "parameters", "memory_bytes"].map((name) => row(quantity(name).label, withUnit(name, valueOf(subnet, name)), "exact")),
       row("Resolution", resolutionText(subnet.resolution), "pixels"));
     const others = [
       ...Object.entries(accuracy).filter(([name]) => name !== metric).map(([name, estimate]) => accuracyRow(name, estimate)),
       ...Object.entries(latency_ms).filter(([name]) => name !== device).map(([name, estimate]) => latencyRow(name, estimate)),
+      ...Object.entries(energy_mj).filter(([name]) => name !== device).map(([name, estimate]) => energyRow(name, estimate)),
     ];
     this.others.replaceChildren(...others);
     this.more.hidden = !others.length;
@@ -175,6 +177,11 @@ function accuracyRow(metric, estimate) {
 /** @param {string} device @param {Estimate} estimate */
 function latencyRow(device, estimate) {
   return estimateRow(`Latency, ${device}`, "latency_ms", estimate);
+}
+
+/** @param {string} device @param {Estimate} estimate */
+function energyRow(device, estimate) {
+  return estimateRow(`Energy, ${device}`, "energy_mj", estimate);
 }
 
 /** @param {string} label @param {string} name @param {Estimate} estimate */

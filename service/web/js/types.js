@@ -11,6 +11,7 @@
  * @property {number} memory_bytes
  * @property {Estimate} [accuracy]
  * @property {Estimate} [latency_ms]
+ * @property {Estimate} [energy_mj]
  *
  * @typedef {Object} Front
  * @property {string[]} objectives  such as "max:accuracy"
@@ -41,7 +42,7 @@
  * @property {number} macs
  * @property {number} parameters
  * @property {number} memory_bytes
- * @property {{accuracy: Object<string, Estimate>, latency_ms: Object<string, Estimate>}} predictions
+ * @property {{accuracy: Object<string, Estimate>, latency_ms: Object<string, Estimate>, energy_mj: Object<string, Estimate>}} predictions
  * @property {Arch} arch
  * @property {Layer[]} layers
  *
@@ -99,6 +100,8 @@
  * @property {Failure|null} error
  * @property {{self: string, file?: string}} links
  *
+ * @typedef {{n: number, kendall: number, spearman: number, within_5?: number, within_10: number, mae: number}} Quality  of predictions for unseen subnets
+ *
  * @typedef {Object} Device
  * @property {string} id
  * @property {boolean} default
@@ -108,7 +111,9 @@
  * @property {string} runtime
  * @property {number|null} threads
  * @property {string} description
- * @property {{n: number, kendall: number, spearman: number, within_5?: number, within_10: number, mae: number}|null} quality
+ * @property {Quality|null} quality
+ * @property {Quality|null} energy_quality  null where the energy is not known
+ * @property {{measured: number[], predicted: number[]}|null} held_out  milliseconds
  * @property {string[]} notes
  * @property {Failure|null} error
  *

@@ -221,3 +221,42 @@ def test_the_runtime_is_read_and_two_of_them_are_refused() -> None:
     error = refusal(text.replace("1.31.1", "1.30.0", 3))
     assert error.field == "runtime"
     assert error.value == ["onnxruntime 1.30.0", "onnxruntime 1.31.1"]
+
+
+def with_energy(energies: list[str] | FloatArray, heading: str = "energy_mj") -> str:
+    values = [f"{ms},{energy}" for ms, energy in zip(MS, energies, strict=True)]
+    return csv_of(values, heading=f"id,latency_ms,{heading}")
+
+
+@pytest.mark.parametrize(
+    ("heading", "factor"),
+    [("energy_mj", 1.0), ("Energy (J)", 1e3), ("energy_µJ", 1e-3), ("energy_mwh", 3600.0)],
+)
+def test_energy_is_read_in_its_unit(heading: str, factor: float) -> None:
+    found = read(with_energy(4.0 * MS / factor, heading))
+    assert found.energy_mj == pytest.approx(4.0 * MS)
+    assert found.notes == ()
+    assert read(csv_of()).energy_mj is None
+
+
+def test_energy_of_some_subnets_only() -> None:
+    energies = [str(value) for value in 4.0 * MS]
+    found = read(with_energy(["", "nan", *energies[2:]]))
+    assert found.energy_mj is not None
+    assert np.isnan(found.energy_mj[:2]).all()
+    assert found.energy_mj[2:] == pytest.approx(4.0 * MS[2:])
+    assert found.notes == ("2 subnets have a latency and no energy.",)
+    few = read(with_energy([*energies[:9], *[""] * 11]))
+    assert few.energy_mj is None
+    assert "9 subnets only" in few.notes[0]
+
+
+def test_energies_that_cannot_be_meant() -> None:
+    error = refusal(with_energy(4e6 * MS))
+    assert error.field == "energy_mj"
+    assert "watts" in error.message
+    error = refusal(with_energy(["-1", *[str(value) for value in MS[1:]]]))
+    assert error.field == "energy_mj"
+    assert "Line 2: '-1' is not an energy." in error.message
+    error = refusal(csv_of([f"{ms},1,1" for ms in MS], heading="id,latency_ms,energy_mj,energy_j"))
+    assert error.field == "energy_mj"

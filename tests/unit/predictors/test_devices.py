@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ from predictors.device_csv import Measurements, read_measurements
 from predictors.devices import (
     Device,
     Registration,
+    energy_path,
     list_devices,
     load_device,
     make_device,
+    measured_on,
     predictor_path,
     save_device,
     table_path,
@@ -143,3 +146,42 @@ def test_threads_are_at_least_one(salnas: Space, built_in: Device, make_gadget: 
     measured = measurements(salnas, lambda rows: make_gadget(66).latency_ms(salnas, rows))
     with pytest.raises(DeviceError, match="0 threads"):
         make_device(salnas, Registration("x", threads=0), measured, [built_in], np.random.default_rng(0))
+
+
+def test_energy_is_learned_kept_and_forgotten(
+    salnas: Space, built_in: Device, make_gadget: Any, tmp_path: Path
+) -> None:
+    gadget, hungry = make_gadget(66), make_gadget(67)
+
+    def energy_mj(rows: Any) -> Any:
+        return 3.0 * gadget.latency_ms(salnas, rows, noise=0.0) + 2.0 * hungry.latency_ms(
+            salnas, rows, noise=0.0
+        )
+
+    plain = measurements(salnas, lambda rows: gadget.latency_ms(salnas, rows))
+    energies = energy_mj(plain.rows)
+    energies[3] = np.nan
+    measured = replace(plain, energy_mj=energies)
+    device = save_device(tmp_path, register(salnas, built_in, measured), measured)
+    found = load_device(tmp_path, "pi-5", salnas)
+    assert device.energy is not None
+    assert found.energy is not None
+    unseen = covering_rows(salnas, np.random.default_rng(1), 200)
+    assert quality(energy_mj(unseen), found.energy.predict(unseen).mean).within_10 >= 0.95
+    assert found.energy.quantity == "energy"
+    known = measured_on(found, salnas)
+    assert known["latency_ms"] == dict(zip(measured.ids, measured.latency_ms.tolist(), strict=True))
+    assert list(known["energy_mj"]) == [*measured.ids[:3], *measured.ids[4:]]
+
+    save_device(tmp_path, register(salnas, built_in, plain), plain)
+    assert not energy_path(tmp_path, "pi-5").exists()
+    again = load_device(tmp_path, "pi-5", salnas)
+    assert again.energy is None
+    assert "energy_mj" not in measured_on(again, salnas)
+
+
+def test_energies_beside_the_wrong_ids_are_refused(salnas: Space, built_in: Device, make_gadget: Any) -> None:
+    plain = measurements(salnas, lambda rows: make_gadget(68).latency_ms(salnas, rows))
+    shuffled = np.random.default_rng(3).permutation(5.0 * plain.latency_ms)
+    with pytest.raises(DeviceError, match="energies do not go with the subnets"):
+        register(salnas, built_in, replace(plain, energy_mj=shuffled))

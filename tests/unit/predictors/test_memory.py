@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from predictors import memory
-from predictors.memory import energy_meter, measure_memory
+from predictors.memory import measure_memory
 from supernet.cost import cost
 from supernet.errors import DeviceError
 from supernet.network import SaliencyNet
@@ -39,11 +37,3 @@ def test_where_the_system_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(subprocess, "run", silent)
     with pytest.raises(DeviceError, match="no /proc here"):
         measure_memory(b"")
-
-
-def test_energy_is_read_from_a_meter_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_POWER", tmp_path)
-    assert energy_meter() is None
-    (tmp_path / "intel-rapl:0").mkdir()
-    (tmp_path / "intel-rapl:0" / "energy_uj").write_text("12\n")
-    assert energy_meter() == tmp_path / "intel-rapl:0" / "energy_uj"

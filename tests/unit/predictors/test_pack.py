@@ -3,10 +3,15 @@ from __future__ import annotations
 import ast
 import csv
 import json
+import os
 import subprocess
 import sys
+import threading
+import time
 import venv
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +19,7 @@ import onnxruntime
 import pytest
 
 from predictors.device_csv import read_measurements
+from predictors.measure_pack import energy_mj, find_meters
 from predictors.pack import SUBNETS, pack_rows, write_pack
 from predictors.runtimes import exporter
 from supernet.network import Supernet
@@ -165,3 +171,70 @@ def test_pack_rows_differ_and_every_prefix_is_a_pack(salnas: Space) -> None:
     assert set(rows[:10, 0]) == {0, 1}
     drawn = [np.bincount(rows[:, gene], minlength=int(k)) for gene, k in enumerate(salnas.sizes)]
     assert min(int(counts[[0, -1]].min()) for counts in drawn) >= 4
+
+
+@contextmanager
+def meter_of(watts: float, path: Path) -> Iterator[Path]:
+    """A file that counts microjoules as a processor of constant power does."""
+    over = threading.Event()
+    other = path.with_suffix(".new")
+
+    def count() -> None:
+        began = time.perf_counter()
+        while not over.is_set():
+            other.write_text(f"{1e6 * watts * (time.perf_counter() - began):.0f}\n")
+            os.replace(other, path)
+            over.wait(0.001)
+
+    path.write_text("0\n")
+    thread = threading.Thread(target=count)
+    thread.start()
+    try:
+        yield path
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_energy_is_measured_where_there_is_a_meter(pack: Path, tmp_path: Path, tiny: Space) -> None:
+    folder = unpacked(pack, tmp_path)
+    with meter_of(30.0, tmp_path / "watts") as meter:
+        done = run(folder, "--rounds", "3", "--models", "10", "--meter", str(meter), "--out", "mine.csv")
+    assert done.returncode == 0, done.stderr
+    found = read_measurements(folder / "mine.csv", tiny, unit="ms")
+    assert found.energy_mj is not None
+    watts = found.energy_mj / found.latency_ms
+    assert 15 < np.median(watts) < 120, "30 watts, with other work beside"
+
+
+def test_energy_of_one_photo(tmp_path: Path) -> None:
+    meter, spent = tmp_path / "energy_uj", [999_000]
+    meter.write_text("999000\n")
+    (tmp_path / "max_energy_range_uj").write_text("1000000\n")
+
+    def photo() -> float:
+        time.sleep(0.001)
+        spent[0] += 5000
+        meter.write_text(f"{spent[0] % 1_000_000}\n")
+        return 1.0
+
+    assert energy_mj(photo, [str(meter)], 0.0) == pytest.approx(5.0), "over the end of the counter"
+    assert energy_mj(photo, [str(meter)], 0.02) == pytest.approx(5.0)
+
+
+def test_meters_are_those_of_whole_processors(tmp_path: Path) -> None:
+    pattern = str(tmp_path / "*-rapl:[0-9]")
+    assert find_meters(pattern) == []
+    for name in ("intel-rapl:0", "intel-rapl:1", "intel-rapl:0:0", "dtpm"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "energy_uj").write_text("12\n")
+    assert [Path(path).parent.name for path in find_meters(pattern)] == ["intel-rapl:0", "intel-rapl:1"]
+    (tmp_path / "intel-rapl:1" / "energy_uj").write_text("")
+    assert find_meters(pattern) == [], "half of the processors would be half of the truth"
+
+
+def test_a_meter_that_is_none(pack: Path, tmp_path: Path) -> None:
+    folder = unpacked(pack, tmp_path)
+    done = run(folder, "--meter", str(folder / "manifest.json"))
+    assert done.returncode == 2
+    assert "microjoules" in done.stderr

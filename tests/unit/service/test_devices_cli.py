@@ -63,6 +63,33 @@ def test_a_device_is_added_listed_and_replaced(
     assert told(capsys, *words, "--replace")[0] == 0
 
 
+def test_an_added_device_is_searched_for_with_its_energy(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pd.read_csv(measured(tmp_path / "mine.csv"))
+    table.assign(energy_mj=3.5 * table["latency_ms"]).to_csv(tmp_path / "mine.csv", index=False)
+    code, found = told(capsys, "device", "add", "pi5", str(tmp_path / "mine.csv"), "--unit", "ms")
+    assert code == 0, found
+    assert found["energy_quality"]["n"] == 12
+    identity = table["id"][3]
+    subnet = told(capsys, "describe", identity)[1]
+    assert subnet["predictions"]["latency_ms"]["pi5"]["measured"] == table["latency_ms"][3]
+    energy = subnet["predictions"]["energy_mj"]["pi5"]
+    assert energy["measured"] == pytest.approx(3.5 * table["latency_ms"][3])
+    assert energy["predicted"] == pytest.approx(energy["measured"], rel=0.2)
+
+    budget = 1.2 * 3.5 * table["latency_ms"].min()
+    words = ("search", "--device", "pi5", "-o", "accuracy", "-o", "energy_mj", "-c", f"energy_mj<={budget}")
+    code, front = told(capsys, *words, "--evaluations", "2000")
+    assert code == 0, front
+    assert 0 < max(line["energy_mj"]["predicted"] for line in front["subnets"]) <= budget
+    code, refused = told(capsys, "search", "-o", "accuracy", "-o", "energy_mj")
+    assert code == 2
+    assert "Energy is known on: pi5." in refused["error"]["remedy"]
+    code, refused = told(capsys, *words, "--verify")
+    assert (code, refused["error"]["field"]) == (2, "verify")
+
+
 def test_measurements_of_too_few_subnets_are_refused(
     results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -123,7 +123,7 @@ def test_a_subnet_is_described_without_a_supernet() -> None:
     space = get_space("salnas")
     found = describe_subnet(Estimates(None, space), space.largest())
     assert (found["supernet"], found["resolution"]) == (None, [288, 384])
-    assert found["predictions"] == {"accuracy": {}, "latency_ms": {}}
+    assert found["predictions"] == {"accuracy": {}, "latency_ms": {}, "energy_mj": {}}
 
 
 def test_a_space_is_described_with_its_extremes() -> None:

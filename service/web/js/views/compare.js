@@ -11,7 +11,7 @@ import { searchTitle } from "../searchtext.js";
 /** @typedef {import("../types.js").Front} Front */
 /** @typedef {import("../types.js").Search} Search */
 
-const AXES = ["latency_ms", "macs", "parameters", "memory_bytes"];
+const AXES = ["latency_ms", "macs", "parameters", "memory_bytes", "energy_mj"];
 const MOST = 6;
 
 /** @type {import("../main.js").Mount} */

@@ -1,8 +1,9 @@
-/** Devices: how well their latency is predicted, what subnets take on them, and how to add one. */
+/** Devices: how well their latency and energy are predicted, what subnets take on them, and how to add one. */
 
 import { fetchPack, getDevice, getSearch, listDevices, registerDevice, removeDevice } from "../api.js";
 import { download, errorNotice, h, toast, uid } from "../dom.js";
 import { count, interval, resolutionText, withUnit } from "../format.js";
+import { heldOutPlot } from "../heldout.js";
 import { forgetHome } from "../home.js";
 import { describeOnce, forgetDescriptions } from "../subnet.js";
 
@@ -24,7 +25,7 @@ class DevicesView {
     this.list = h("div", null, h("section", { class: "card skeleton", style: { height: "240px" } }));
     this.timer = 0;
     root.append(
-      h("div", { class: "page-head" }, h("h1", null, "Devices"), h("p", { class: "muted" }, "Where the latency of every subnet can be predicted.")),
+      h("div", { class: "page-head" }, h("h1", null, "Devices"), h("p", { class: "muted" }, "Where the latency of every subnet can be predicted, and its energy where that was measured.")),
       this.list);
     const noteId = uid("note");
     this.name = h("input", { class: "input", name: "name", required: true, maxlength: 64, pattern: "[A-Za-z0-9][A-Za-z0-9._\\-]*", autocomplete: "off", placeholder: "raspberry-pi-4", "aria-describedby": noteId });
@@ -93,7 +94,7 @@ class DevicesView {
         step("Name it", h("div", { class: "columns" }, field("Name", this.name), field("Runtime", h("input", { class: "input", name: "runtime", maxlength: 200, placeholder: "onnxruntime 1.31" })), field("Threads", h("input", { class: "input", name: "threads", type: "number", min: 1, max: 4096 }))),
           h("p", { class: "quiet", id: noteId }, "Letters, digits, dots, hyphens and underscores.")),
         step("Time some subnets on it", h("p", { class: "muted" }, "The pack holds subnets as ONNX and a script that needs only onnxruntime. Copy it to the device, run ", h("code", null, "python measure.py"), "."), this.pack),
-        step("Bring the CSV back", h("div", { class: "columns" }, field("Measurements (id, latency_ms)", this.file)))),
+        step("Bring the CSV back", h("div", { class: "columns" }, field("Measurements (id, latency_ms, energy_mj if known)", this.file)))),
       h("div", { class: "actions" }, this.submit), this.outcome);
   }
 
@@ -160,11 +161,12 @@ function stateOf(device) {
 /** How well unseen subnets are predicted, as a bar and in words. @param {Device} device */
 function qualityOf(device) {
   if (device.error) return h("span", { class: "fault-text" }, device.error.detail);
-  const { quality } = device;
+  const { quality, energy_quality: energy } = device;
   if (!quality) return "–";
-  return h("div", { class: "quality" },
+  return h("div", { class: "quality" }, heldOutPlot(device), h("div", null,
     h("dl", { class: "quality-plot" }, quality.within_5 !== undefined && shareWithin("±5 %", quality.within_5), shareWithin("±10 %", quality.within_10)),
-    h("div", { class: "quiet" }, `rank ${quality.kendall.toFixed(2)} (Kendall), off by ${withUnit("latency_ms", quality.mae)} on average, ${count(quality.n)} subnets`));
+    h("div", { class: "quiet" }, `rank ${quality.kendall.toFixed(2)} (Kendall), off by ${withUnit("latency_ms", quality.mae)} on average, ${count(quality.n)} subnets`),
+    energy && h("div", { class: "quiet" }, `energy: ${Math.round(100 * energy.within_10)} % within ±10 %, off by ${withUnit("energy_mj", energy.mae)} on average, ${count(energy.n)} subnets`)));
 }
 
 /** @param {string} bound @param {number} share */
@@ -177,7 +179,9 @@ function shareWithin(bound, share) {
 function summary(device) {
   const { quality } = device;
   if (!quality) return "";
-  return `On ${count(quality.n)} subnets held out, ${Math.round(100 * quality.within_10)} % of predictions are within ±10 %; they are off by ${withUnit("latency_ms", quality.mae)} on average.`;
+  const energy = device.energy_quality;
+  const about = energy ? ` Of the predicted energies, ${Math.round(100 * energy.within_10)} % are.` : "";
+  return `On ${count(quality.n)} subnets held out, ${Math.round(100 * quality.within_10)} % of predictions are within ±10 %; they are off by ${withUnit("latency_ms", quality.mae)} on average.${about}`;
 }
 
 /** @param {string} label @param {Description} subnet @param {string} device */
@@ -185,7 +189,9 @@ function latencyCell(label, subnet, device) {
   const estimate = subnet.predictions.latency_ms[device];
   if (!estimate) return h("td", { class: "n", "data-label": label }, "–");
   const measured = estimate.measured !== null;
-  return h("td", { class: "n", "data-label": label }, h("b", null, withUnit("latency_ms", measured ? estimate.measured : estimate.predicted)), h("div", { class: "quiet" }, measured ? "measured" : interval("latency_ms", estimate) || "predicted"));
+  const energy = subnet.predictions.energy_mj[device];
+  return h("td", { class: "n", "data-label": label }, h("b", null, withUnit("latency_ms", measured ? estimate.measured : estimate.predicted)), h("div", { class: "quiet" }, measured ? "measured" : interval("latency_ms", estimate) || "predicted"),
+    energy && h("div", { class: "quiet" }, withUnit("energy_mj", energy.measured ?? energy.predicted)));
 }
 
 function nothing() {

@@ -32,7 +32,7 @@ class FrontView {
   /** @param {HTMLElement} root @param {URLSearchParams} query */
   constructor(root, query) {
     this.searchId = query.get("search") ?? "default";
-    this.x = query.get("x") ?? "latency_ms";
+    this.x = query.get("x") ?? "";
     this.colour = query.get("colour") ?? "resolution";
     /** @type {number|null} */
     this.budget = query.has("budget") ? Number(query.get("budget")) : null;
@@ -199,7 +199,8 @@ class FrontView {
     this.card.metric = front.accuracy_metric;
     this.card.device = front.device;
     const axes = AXES.filter((name) => valueOf(front.subnets[0], name) !== null);
-    if (!axes.includes(this.x)) this.x = axes[0];
+    const searched = front.objectives.map((text) => String(text.split(":").pop()));
+    if (!axes.includes(this.x)) this.x = axes.find((name) => searched.includes(name)) ?? axes[0];
     this.axes.replaceChildren(segments({
       label: "Budget in", value: this.x, options: axes.map((name) => ({ value: name, text: quantity(name).short })), onchange: (x) => this.turnTo(x),
     }));
@@ -298,7 +299,7 @@ class FrontView {
     this.unit.textContent = ` ${quantity(this.x).unit}${{ macs: " macs", parameters: " parameters", memory_bytes: " of memory" }[this.x] ?? ""}`;
     if (best) {
       this.score.textContent = `${metricName(this.front.accuracy_metric)} ${inUnits("accuracy", valueOf(best, "accuracy"))}`;
-      const others = ["latency_ms", "macs", "parameters"].filter((name) => valueOf(best, name) !== null);
+      const others = ["latency_ms", "energy_mj", "macs", "parameters"].filter((name) => valueOf(best, name) !== null);
       const bounds = interval("accuracy", best.accuracy);
       this.facts.replaceChildren(
         h("code", null, best.id), ...[bounds && `predicted ${bounds}`, ...others.map((name) => `${withUnit(name, valueOf(best, name))}${{ macs: " macs", parameters: " parameters" }[name] ?? ""}`)].filter(Boolean).map((text) => h("span", null, text)));
@@ -333,7 +334,7 @@ class FrontView {
     const button = h("button", { type: "button", class: "button small", onclick: async () => {
       button.disabled = true;
       try {
-        const search = await createSearch({ objectives: ["accuracy", this.x], accuracy_metric: this.front?.accuracy_metric });
+        const search = await createSearch({ objectives: ["accuracy", this.x], accuracy_metric: this.front?.accuracy_metric, device: this.front?.device });
         go(`#/front?search=${search.id}&x=${this.x}`);
       } catch (error) {
         this.notes.replaceChildren(errorNotice(error));
