@@ -27,7 +27,7 @@ from search.front import hypervolume
 from search.problem import FloatArray, IntArray, Problem
 from search.pymoo_engine import evolve_with_pymoo
 
-PUBLISHED = Settings(population=100, mutation_rate=1.0, archive_share=0.0)
+PUBLISHED = Settings(population=100, mutation_rate=1.0, archive_share=0.0, starts=0)
 POPULATION = 100
 
 

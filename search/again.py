@@ -23,6 +23,9 @@ from search.verify import ENGINE as VERIFIED
 from search.verify import Effort, verify
 from supernet.errors import CheckpointError
 
+_AT_ONCE = 1e-9
+"""Seconds after which a search ends with its first generation."""
+
 
 @dataclass(frozen=True)
 class Again:
@@ -76,7 +79,7 @@ def run_again(
         "objectives": manifest.objectives,
         "constraints": manifest.constraints,
         "seed": manifest.seed,
-        "settings": Settings(**_parts(Settings, manifest.settings)),
+        "settings": Settings(**{"starts": 0, **_parts(Settings, manifest.settings)}),  # once there were none
         "warm_start": _rows(manifest),
         "provenance": {**manifest.provenance, "again": str(directory)},
     }
@@ -132,7 +135,7 @@ def _verified_again(
 def _same_end(manifest: Manifest) -> Stop:
     """The condition that ends the search where it ended."""
     if not manifest.generations:
-        return Stop(evaluations=manifest.evaluations)
+        return Stop(seconds=_AT_ONCE, evaluations=manifest.stop.get("evaluations"))
     # A limit of evaluations decides more than the end: a small space is enumerated or it is not.
     return Stop(generations=manifest.generations, evaluations=manifest.stop.get("evaluations"))
 

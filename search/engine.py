@@ -5,6 +5,9 @@ Beside the population an archive keeps the nondominated feasible subnets of the 
 A share of the children descends from neighbours in the archive: a population of a few hundred cannot cover a
 front of thousands, and parents that are close on the front have children close to it.
 
+A population soon gathers around one kind of subnet (one resolution, say) and then hardly leaves it. So generation 0
+is the best of several short runs from different random rows, which together find the kinds worth going on with.
+
 Notation as in `search.problem`; N population, a archive size.
 """
 
@@ -28,6 +31,8 @@ from supernet.errors import CheckpointError, SettingsError
 from supernet.files import atomic_path
 
 _STATE_FORMAT = 1
+_SHORTEST_START = 4
+"""Generations under which a start says nothing."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,9 @@ class Settings:
     `mutation_rate` is the average number of changed genes in a child, `step_share` the share of changes that
     move one step along the ordered choices, `archive` the most nondominated subnets kept, `archive_share` the
     share of children whose parents come from there (0 is NSGA-II as published), `neighbours` the number of
-    candidates of which the one closest to the first parent becomes the second.
+    candidates of which the one closest to the first parent becomes the second. Before generation 0 come `starts`
+    runs of `start_generations` each (`starts` 0: random rows, as published); a space that they could exhaust has
+    none.
     """
 
     population: int = 400
@@ -47,6 +54,8 @@ class Settings:
     archive: int = 10_000
     archive_share: float = 0.5
     neighbours: int = 16
+    starts: int = 6
+    start_generations: int = 20
 
     def __post_init__(self) -> None:
         _require("population", self.population, 4 <= self.population <= 100_000, "4 to 100000")
@@ -56,6 +65,22 @@ class Settings:
         _require("archive", self.archive, self.archive >= 1, "at least 1")
         _require("archive_share", self.archive_share, 0.0 <= self.archive_share <= 1.0, "0 to 1")
         _require("neighbours", self.neighbours, self.neighbours >= 1, "at least 1")
+        _require("starts", self.starts, 0 <= self.starts <= 1000, "0 to 1000")
+        _require("start_generations", self.start_generations, self.start_generations >= 1, "at least 1")
+
+    @property
+    def start_evaluations(self) -> int:
+        """Most evaluations before generation 0, beside the warm start."""
+        return self.starts * self.start_generations * self.population
+
+    def within(self, evaluations: int | None) -> Settings:
+        """Settings whose starts take half of so many evaluations at most; None where there is no such limit."""
+        if evaluations is None or 2 * self.start_evaluations <= evaluations:
+            return self
+        generations = evaluations // (2 * self.starts * self.population)
+        if generations < _SHORTEST_START:
+            return replace(self, starts=0)
+        return replace(self, start_generations=generations)
 
 
 @dataclass(frozen=True)
@@ -185,7 +210,8 @@ def evolve(
 ) -> Iterator[Generation]:
     """Yield generations without end; the caller stops.
 
-    From `seed`: generation 0 consists of `warm_start` (n, d), repaired into the domain, and random rows.
+    From `seed`: generation 0 is the best that several starts found, the first of them from `warm_start` (n, d),
+    repaired into the domain, and random rows, the others from random rows.
     From `start`: continues with the next generation exactly as the run that made it (its settings and random
     state hold; `seed` and `warm_start` are ignored). The same arguments always give the same generations.
     """
@@ -216,14 +242,45 @@ def first_rows(
 def _first(
     problem: Problem, settings: Settings, rng: np.random.Generator, warm_start: IntArray | None
 ) -> Generation:
-    rows = first_rows(problem, settings, rng, warm_start)
-    values = problem.values(rows)
+    if not settings.starts or problem.domain.size <= settings.start_evaluations:
+        rows = first_rows(problem, settings, rng, warm_start)
+        return _generation_zero(problem, settings, rows, problem.values(rows), len(rows), rng)
+    alone = replace(settings, starts=0)
+    ends = [
+        _after_start(problem, alone, rng, warm_start if number == 0 else None)
+        for number in range(settings.starts)
+    ]
+    rows = np.vstack([part for end in ends for part in (end.rows, end.front.rows)])
+    values = np.vstack([part for end in ends for part in (end.values, end.front.values)])
+    once = first_of_each(problem.domain.hashes(rows))
+    spent = sum(end.evaluations for end in ends)
+    return _generation_zero(problem, settings, rows[once], values[once], spent, rng)
+
+
+def _after_start(
+    problem: Problem, alone: Settings, rng: np.random.Generator, warm_start: IntArray | None
+) -> Generation:
+    generation = _first(problem, alone, rng, warm_start)
+    for _ in range(alone.start_generations - 1):
+        generation = _next(generation, rng)
+    return generation
+
+
+def _generation_zero(
+    problem: Problem,
+    settings: Settings,
+    rows: IntArray,
+    values: FloatArray,
+    evaluations: int,
+    rng: np.random.Generator,
+) -> Generation:
+    """The best of `rows` (n, d), which took so many evaluations to find."""
     nothing = _scored(problem, rows[:0], values[:0])
     empty = Generation(
         problem=problem,
         settings=settings,
         number=0,
-        evaluations=len(rows),
+        evaluations=evaluations,
         rows=rows,
         values=values,
         ranks=np.zeros(len(rows), dtype=np.int64),

@@ -16,7 +16,7 @@ from search.problem import OBJECTIVES, Constraint, FloatArray, IntArray, Objecti
 from supernet.errors import InfeasibleBudget
 
 _STARTS = 4
-_SETTINGS = Settings(population=100, archive=1000)
+_SETTINGS = Settings(population=100, archive=1000, starts=0)
 _GENERATIONS = 60
 _CHECK = 10
 _WARM = 100

@@ -197,7 +197,7 @@ def search_islands(
     state. A domain small enough to be evaluated whole is searched without islands.
     """
     began = time.perf_counter()
-    settings = settings or Settings()
+    settings = replace(settings or Settings(), starts=0)  # each island is one
     problem = make_problem(space, evaluate, objectives, constraints)
     if problem.domain.size <= min(ENUMERABLE, stop.evaluations or ENUMERABLE):
         return search(

@@ -167,13 +167,14 @@ def search(
         )
     began = time.perf_counter()
     problem = make_problem(space, evaluate, objectives, constraints)
+    chosen = (settings or Settings()).within(stop.evaluations)
     manifest = new_manifest(
         space,
         problem,
         constraints=constraints,
         seed=seed,
         engine=engine,
-        settings=asdict(settings or Settings()),
+        settings=asdict(chosen),
         stop=asdict(stop),
         warm_start=warm_start,
         provenance=provenance,
@@ -185,7 +186,7 @@ def search(
         else:
             state_path(directory).unlink(missing_ok=True)
             save_manifest(directory, manifest)
-    generations = _generations(problem, manifest, settings, warm_start, stop, start)
+    generations = _generations(problem, manifest, chosen, warm_start, stop, start)
     recorder = _Recorder(directory, manifest, save_every)
     last, reason = _follow(generations, stop, recorder, began, on_generation, should_stop)
     seconds = recorder.manifest.seconds + time.perf_counter() - began
@@ -212,7 +213,7 @@ def _resumed(directory: Path | str, wanted: Manifest, problem: Problem) -> tuple
 def _generations(
     problem: Problem,
     manifest: Manifest,
-    settings: Settings | None,
+    settings: Settings,
     warm_start: IntArray | None,
     stop: Stop,
     start: Generation | None,
@@ -220,7 +221,7 @@ def _generations(
     if start is not None:
         return _continued(problem, start)
     if problem.domain.size <= min(ENUMERABLE, stop.evaluations or ENUMERABLE):
-        warm_start = problem.domain.all_rows()
+        warm_start, settings = problem.domain.all_rows(), replace(settings, starts=0)
         if not (problem.violations(problem.values(warm_start)) == 0.0).any():
             feasible_rows(problem, manifest.seed)
     elif problem.constraints:
@@ -288,7 +289,7 @@ def _follow(
         if generation.evaluations > progressed[1]:
             progressed = (generation.number, generation.evaluations)
         reason = stop.reason(generation, seconds, recorder.history)
-        if generation.evaluations >= generation.problem.domain.size:
+        if generation.number == 0 and generation.evaluations >= generation.problem.domain.size:
             reason = "enumerated"
         elif generation.number - progressed[0] >= _IDLE_GENERATIONS:
             reason = "exhausted"

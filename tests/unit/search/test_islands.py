@@ -21,7 +21,7 @@ from search.synthetic import additive_space
 from supernet.errors import CheckpointError, InfeasibleBudget, SettingsError
 
 SPACE = additive_space(27, 2, 1)
-SMALL = Settings(population=40, archive=500)
+SMALL = Settings(population=40, archive=500, starts=0)
 RING = Ring(3, every=10, migrants=5)
 
 

@@ -15,7 +15,7 @@ from search.pymoo_engine import evolve_with_pymoo
 from search.synthetic import additive_space
 from supernet.errors import SettingsError
 
-AS_PUBLISHED = Settings(population=60, mutation_rate=1.0, archive_share=0.0)
+AS_PUBLISHED = Settings(population=60, mutation_rate=1.0, archive_share=0.0, starts=0)
 
 
 def population_hypervolume(run: Iterator[Generation], evaluations: int) -> float:
