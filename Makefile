@@ -53,8 +53,9 @@ setup-page: setup-dev $(PAGE_TOOLS) ## Install what checks the page (TypeScript,
 	@:
 
 .PHONY: setup-system
-setup-system: ## Install Chromium and a font for the browser tests, where that is possible
+setup-system: ## Install Chromium, a font and PostgreSQL for the tests, where that is possible
 	@sh scripts/install-system-packages.sh
+	@sh scripts/install-postgresql.sh
 
 # --- use ------------------------------------------------------------------------------------------------
 
@@ -174,7 +175,7 @@ bench-collect: setup-dev ## Measure how fast subnets are evaluated, on Ray too, 
 SALNAS_WEIGHTS ?= ../shared/weights
 TRAIN_ARGS ?= --data osie --data mit1003 --data crowd --data-weight 2 --data-weight 1 --data-weight 1 \
 	--warm-start $(SALNAS_WEIGHTS)/mobilenet_v2_1.0_imagenet.safetensors --epochs 7 --full-resolution-epochs 2 \
-	--frozen-epochs 1 --batch-size 10 --random-subnets 2 --largest-every 2 --precision bf16 \
+	--frozen-epochs 1 --batch-size 10 --random-subnets 2 --largest-every 2 \
 	--statistics-subnets 60 --threads 1
 
 .PHONY: train-supernet
@@ -183,7 +184,7 @@ train-supernet: setup ## Train the supernet on the photographs at hand (TRAIN_AR
 	@$(BIN)/python -m supernet.__main__ card results/supernets/salnas-osie.safetensors
 
 # FastSal on the photographs at hand, under one recipe with a subnet by itself.
-MODELS_ARGS ?= --data osie --start imagenet --optimizer adam --learning-rate 0.001 --epochs 4 --precision bf16
+MODELS_ARGS ?= --data osie --start imagenet --optimizer adam --learning-rate 0.001 --epochs 4
 
 .PHONY: train-models
 train-models: setup ## Train FastSal A and C, and XS by itself, from ImageNet weights (MODELS_ARGS=...; minutes)

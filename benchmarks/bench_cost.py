@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,22 +11,11 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.report import publish
+from benchmarks.report import median_seconds, publish
 from supernet.cost import cost, layer_table
 from supernet.space import get_space
 
 ROWS = 100_000
-
-
-def median_seconds(run: Callable[[], object], repeats: int) -> float:
-    """Median wall time after one warm-up."""
-    run()
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
 
 
 def fvcore_run() -> Callable[[], object]:

@@ -35,6 +35,7 @@ from supernet.export import export_onnx
 from supernet.finetune import FinetuneConfig
 from supernet.fixed import load_net
 from supernet.network import SaliencyNet
+from supernet.processor import chosen_precision
 from supernet.prune import watched_layers
 from supernet.runtime import measure_latency, onnx_session
 from supernet.workshop import FixedNet, Job, mask_predictor, pruned, run_job, subnet_of
@@ -135,7 +136,12 @@ def subnet_rows(folder: Path, epochs: int, share: float, limit: int | None) -> l
     supernet = find_supernet(settings.results, settings.supernet).path
     mark = file_fingerprint(supernet)
     config = FinetuneConfig(
-        epochs=epochs, optimizer="adam", learning_rate=5e-4, decay="dynamic", precision="bf16", threads=1
+        epochs=epochs,
+        optimizer="adam",
+        learning_rate=5e-4,
+        decay="dynamic",
+        precision=chosen_precision("auto"),
+        threads=1,
     )
     faded = trained(Job("min", folder / f"xs-{mark}.safetensors", supernet=supernet), config)
     threshold = float(scales(faded).quantile(share))

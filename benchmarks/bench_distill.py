@@ -25,6 +25,7 @@ from supernet.data.registry import open_dataset
 from supernet.evaluate import build_evaluation_set, evaluate_net
 from supernet.finetune import FinetuneConfig, finetune, mixed, taught
 from supernet.network import SaliencyNet
+from supernet.processor import chosen_precision
 from supernet.workshop import Job, settle, starting_net, subnet_of, training_photos
 
 VARIANTS = ((0, "teacher"), (1, "teacher"), (0, "truth"), (0, "both"), (1, "both"))
@@ -84,7 +85,7 @@ def main() -> None:
             loss="binary",
             optimizer="adam",
             learning_rate=1e-3,
-            precision="bf16",
+            precision=chosen_precision("auto"),
             threads=1,
         )
         state = folder / f"{hint}-{targets}-{options.photos}-{height}x{width}.state"

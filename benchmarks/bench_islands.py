@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -41,6 +40,7 @@ from search.run import SearchResult, Stop  # noqa: E402
 from search.synthetic import additive_space  # noqa: E402
 from search.verify import Effort, verify  # noqa: E402
 from service.workbench import DEFAULT_CHOICE, Workbench  # noqa: E402
+from tests.fixtures.serving import RAY_WORKERS, descendants, kill_ray_workers  # noqa: E402
 
 NAMES = ("accuracy", "latency_ms")
 KILLED_GENERATIONS = 400
@@ -78,27 +78,6 @@ def cpu_seconds(pids: Sequence[int]) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def ray_workers() -> list[int]:
-    """Worker processes of the Ray that this process started."""
-    parents: dict[int, int] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-    family = [os.getpid()]
-    for pid in family:
-        family += [child for child, parent in parents.items() if parent == pid]
-    found = []
-    for pid in family:
-        try:
-            if Path(f"/proc/{pid}/cmdline").read_bytes().startswith((b"ray::_call", b"ray::IDLE")):
-                found.append(pid)
-        except OSError:
-            continue
-    return found
-
-
 def measure(workers: int, count: int, seconds: float) -> dict[str, Any]:
     """Evaluations a second of islands with so many workers; 0 is this process, without Ray."""
     if not workers:
@@ -108,7 +87,7 @@ def measure(workers: int, count: int, seconds: float) -> dict[str, Any]:
         return _line(workers, result.evaluations, time.perf_counter() - began, spent)
     with RayExecutor(workers=workers) as executor:
         islands(executor, count, Stop(generations=10))  # workers start and fetch the predictors
-        pids = ray_workers()
+        pids = descendants(os.getpid(), RAY_WORKERS)
         began, cpu = time.perf_counter(), time.process_time() + cpu_seconds(pids)
         result = islands(executor, count, Stop(seconds=seconds))
         spent = time.process_time() + cpu_seconds(pids) - cpu
@@ -135,7 +114,7 @@ def killed(count: int) -> dict[str, Any]:
 
     def kill(generation: Generation) -> None:
         if not gone and generation.number > 0:
-            threading.Timer(0.2, lambda: gone.extend(_kill_all())).start()
+            threading.Timer(0.2, lambda: gone.extend(kill_ray_workers(os.getpid()))).start()
 
     with RayExecutor(workers=2) as executor:
         began = time.perf_counter()
@@ -151,13 +130,6 @@ def killed(count: int) -> dict[str, Any]:
         "seconds": disturbed,
         "seconds undisturbed": undisturbed,
     }
-
-
-def _kill_all() -> list[int]:
-    found = ray_workers()
-    for pid in found:
-        os.kill(pid, signal.SIGKILL)
-    return found
 
 
 def measured(executor: Executor) -> float:

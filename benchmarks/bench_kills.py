@@ -35,7 +35,7 @@ from search.islands import Ring
 from service.workbench import SearchRequest, Workbench
 from tests.fixtures.hollow import HOLLOW, write_hollow_supernet
 from tests.fixtures.postgresql import postgresql
-from tests.fixtures.serving import Served, children, exists, free_port, serving
+from tests.fixtures.serving import RAY_WORKERS, Served, children, descendants, exists, free_port, serving
 
 OBJECTIVES = ("max:macs", "parameters", "memory_bytes")
 SEEDS = (1, 2, 3)
@@ -239,34 +239,23 @@ def cut_connections(url: str) -> None:
         )
 
 
-def ray_processes(campaign: Campaign, names: Sequence[bytes]) -> list[int]:
+def ray_processes(campaign: Campaign, names: tuple[bytes, ...]) -> list[int]:
     """Processes of the Ray that the worker for searches started, by the beginning of their names."""
     worker = campaign.worker()
-    found, waiting = [], [] if worker is None else [worker]
-    while waiting:
-        for pid in children(waiting.pop()):
-            waiting.append(pid)
-            try:
-                program = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]
-            except OSError:
-                continue
-            if program.startswith(tuple(names)) or program.endswith(tuple(names)):
-                found.append(pid)
-    return found
+    return [] if worker is None else descendants(worker, names)
 
 
 def kill_ray_workers(campaign: Campaign) -> None:
     """Every process of Ray that computes islands or waits for them."""
-    names = (b"ray::_call", b"ray::IDLE")
-    wait(lambda: bool(ray_processes(campaign, names)), "Ray has workers")
-    for pid in ray_processes(campaign, names):
+    wait(lambda: bool(ray_processes(campaign, RAY_WORKERS)), "Ray has workers")
+    for pid in ray_processes(campaign, RAY_WORKERS):
         kill(pid)
 
 
 def kill_ray_head(campaign: Campaign) -> None:
     """The process that knows what is where."""
-    wait(lambda: bool(ray_processes(campaign, [b"/gcs_server"])), "Ray has a head")
-    for pid in ray_processes(campaign, [b"/gcs_server"]):
+    wait(lambda: bool(ray_processes(campaign, (b"/gcs_server",))), "Ray has a head")
+    for pid in ray_processes(campaign, (b"/gcs_server",)):
         kill(pid)
 
 

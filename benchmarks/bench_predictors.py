@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,7 +12,7 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.report import publish
+from benchmarks.report import median_seconds, publish
 from predictors.features import contrasts, sections, work_of_rows
 from predictors.gaussian import fit_gaussian
 from predictors.latency import fit_latency_model
@@ -25,17 +23,6 @@ from predictors.transfer import transferred
 from supernet.space import get_space
 
 ROWS = 50_000
-
-
-def seconds(run: Callable[[], object], repeats: int = 5) -> float:
-    """Median wall time after one warm-up."""
-    run()
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)
 
 
 def main() -> None:
@@ -57,7 +44,7 @@ def main() -> None:
     for name, model in (*models, ("ridge on pairs", pairs), ("latency", timed)):
         for n in (200, ROWS):
             sample = space.sample(rng, n)
-            took = seconds(partial(model, sample))
+            took = median_seconds(partial(model, sample), 5)
             lines.append({"what": f"predict: {name}", "subnets": n, "seconds": took, "a second": n / took})
     jobs: list[tuple[str, int, Callable[[], object]]] = [
         ("fit: Gaussian process, five metrics", 300, lambda: fit_gaussian(space.sizes, rows, five)),
@@ -69,7 +56,7 @@ def main() -> None:
         ("sections of the network, once", 1, lambda: sections.__wrapped__(space)),
     ]
     for name, n, run in jobs:
-        took = seconds(run, 3)
+        took = median_seconds(run, 3)
         lines.append({"what": name, "subnets": n, "seconds": took, "a second": n / took})
     publish(
         "predictors-speed",

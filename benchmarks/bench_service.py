@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -30,6 +29,7 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.report import publish
+from tests.fixtures.serving import answers, free_port
 
 ROOT = Path(__file__).parents[1]
 PHOTO = ROOT / "service" / "web" / "samples" / "street.jpg"
@@ -74,21 +74,11 @@ def running(command: list[str], port: int, **environment: str) -> Iterator[tuple
     )
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
-            wait_for(lambda: is_ready(client, process))
+            wait_for(lambda: answers(client, process))
             yield client, process.pid
     finally:
         process.terminate()
         process.wait()
-
-
-def is_ready(client: httpx.Client, process: subprocess.Popen[bytes]) -> bool:
-    """Whether the server answers."""
-    if process.poll() is not None:
-        raise RuntimeError("the server ended")
-    try:
-        return client.get("/readyz").is_success
-    except httpx.TransportError:
-        return False
 
 
 def wait_for(what: Callable[[], bool], seconds: float = 300.0) -> None:
@@ -98,13 +88,6 @@ def wait_for(what: Callable[[], bool], seconds: float = 300.0) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError
         time.sleep(0.02)
-
-
-def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def load(port: int, path: str, body: Any, rate: float, seconds: float) -> list[float]:

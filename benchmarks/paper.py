@@ -38,6 +38,7 @@ from supernet.evaluate import MAP_SIZE, build_evaluation_set, evaluate_net
 from supernet.files import write_atomic
 from supernet.losses import LOSSES
 from supernet.network import extract
+from supernet.processor import chosen_precision
 from supernet.teacher import DISTILLATIONS
 from supernet.train import TrainConfig, load_training_data, train
 
@@ -98,7 +99,7 @@ def scale_of(name: str, device: str, weights: Path | None, work: Path) -> Scale:
             learning_rate=0.1,
             schedule="restarts",
             restart_epochs=10,
-            precision="bf16",
+            precision=chosen_precision("auto", device),
             statistics_subnets=8,
             device=device,
         )

@@ -1,10 +1,13 @@
-"""What all benchmarks share: a table on the terminal, and the same as JSON and Markdown in results/benchmarks/."""
+"""What benchmarks share: a stopwatch; a table on the terminal, and as JSON and Markdown in results/benchmarks/."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
+import statistics
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,17 @@ from supernet.files import write_atomic
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "results" / "benchmarks"
+
+
+def median_seconds(run: Callable[[], object], repeats: int) -> float:
+    """Median wall time after one warm-up."""
+    run()
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
 
 
 def publish(name: str, title: str, frame: pd.DataFrame, *, command: str, note: str = "") -> None:

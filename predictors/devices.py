@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from predictors.device_csv import FEWEST, Measurements, read_measurements
 from predictors.latency import LatencyPredictor, load_latency
 from predictors.tables import read_table
+from predictors.timing import RUNTIMES
 from predictors.transfer import transfer_latency
 from supernet.cost import cost
 from supernet.errors import DeviceError
@@ -107,6 +108,22 @@ def load_device(folder: Path, name: str, space: Space) -> Device:
         details=about,
         energy=load_latency(energy, space, "energy") if energy.is_file() else None,
     )
+
+
+def how_timed(device: Device) -> tuple[str, int, float]:
+    """Runtime and threads of a device that this program timed, and the latency of the smallest subnet there in ms.
+
+    Raises DeviceError for a device that is known by a user's numbers alone.
+    """
+    reference = device.predictor.provenance.get("reference_ms")
+    if reference is None or device.runtime not in RUNTIMES or device.threads is None:
+        raise DeviceError(
+            f"Subnets cannot be timed on {device.name} from here.",
+            field="device",
+            value=device.name,
+            remedy="Search for its latency without verification, measure subnets there, and register it again.",
+        )
+    return device.runtime, device.threads, float(reference)
 
 
 def measured_on(device: Device, space: Space) -> dict[str, dict[str, float]]:

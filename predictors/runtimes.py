@@ -14,15 +14,26 @@ import numpy as np
 import torch
 
 from predictors.pack import Export
-from predictors.timing import Prepare, Runner
-from supernet.errors import DeviceError
+from predictors.timing import RUNTIMES, Prepare, Runner
+from supernet.errors import DeviceError, ExportError
 from supernet.export import Photos, Precision, export_onnx
 from supernet.network import Supernet, extract
 from supernet.onnx_graph import saliency_model
-from supernet.runtime import onnx_session, random_photos
+from supernet.runtime import import_openvino, onnx_session, random_photos
 from supernet.space import Arch
 
-RUNTIMES = ("onnxruntime", "onnxruntime-int8", "openvino", "torch")
+_TELLING = {
+    "avx2",
+    "avx_vnni",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "amx_tile",
+    "asimddp",
+    "i8mm",
+    "bf16",
+    "sve",
+}
 
 
 def runtime(name: str, supernet: Supernet, threads: int) -> Prepare:
@@ -65,13 +76,10 @@ def openvino_runtime(supernet: Supernet, threads: int) -> Prepare:
     Raises DeviceError where it is not installed.
     """
     try:
-        import openvino
-    except ImportError as error:
+        openvino = import_openvino()
+    except ExportError as error:
         raise DeviceError(
-            "OpenVINO is not installed.",
-            field="runtime",
-            value="openvino",
-            remedy="Install it: pip install openvino.",
+            "OpenVINO is not installed.", field="runtime", value="openvino", remedy=error.remedy
         ) from error
     core = openvino.Core()
     hints = {
@@ -120,9 +128,15 @@ def torch_runtime(supernet: Supernet, threads: int) -> Prepare:
 
 
 def describe_machine() -> dict[str, str]:
-    """Processor and versions, for provenance; nothing that names the machine or its user."""
+    """Processor and versions, for provenance; nothing that names the machine or its user.
+
+    `instructions` are the vector instructions that runtimes choose their kernels by: processors of one name differ.
+    """
     return {
-        "processor": _processor(),
+        "processor": _cpu_info("model name") or platform.processor() or platform.machine(),
+        "instructions": " ".join(
+            sorted(_TELLING & set((_cpu_info("flags") or _cpu_info("Features")).split()))
+        ),
         "system": platform.system(),
         "onnxruntime": version("onnxruntime"),
         "torch": version("torch").partition("+")[0],
@@ -139,10 +153,10 @@ def _milliseconds(run: Callable[[], object]) -> float:
     return 1e3 * (time.perf_counter() - began)
 
 
-def _processor() -> str:
+def _cpu_info(name: str) -> str:
+    """What Linux says of the first processor; empty elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")

@@ -13,26 +13,9 @@ skip() {
 }
 
 command -v apt-get >/dev/null 2>&1 || skip "no apt-get here; install it by hand"
-if [ "$(id -u)" = 0 ]; then
-    as_root=""
-elif sudo -n true >/dev/null 2>&1; then
-    as_root="sudo -n"
-else
-    skip "needs root: sudo apt-get install postgresql"
-fi
-
-echo "Installing postgresql with apt-get"
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-export DEBIAN_FRONTEND=noninteractive
-apt() { $as_root apt-get -qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 "$@" >>"$log" 2>&1; }
+missing=postgresql
+. "$(dirname "$0")/apt.sh"
 # The package of postgresql-common reads this before that of the server would create a cluster and start it.
-if ! { apt update && apt install -y --no-install-recommends postgresql-common; }; then
-    tail -n 5 "$log" >&2
-    skip "apt-get failed"
-fi
+apt install -y --no-install-recommends postgresql-common
 echo "create_main_cluster = false" | $as_root tee /etc/postgresql-common/createcluster.d/salnas.conf >/dev/null
-if ! apt install -y --no-install-recommends postgresql; then
-    tail -n 5 "$log" >&2
-    skip "apt-get failed"
-fi
+apt install -y --no-install-recommends postgresql

@@ -16,20 +16,5 @@ skip() {
 }
 
 command -v apt-get >/dev/null 2>&1 || skip "no apt-get here; install them by hand"
-if [ "$(id -u)" = 0 ]; then
-    as_root=""
-elif sudo -n true >/dev/null 2>&1; then
-    as_root="sudo -n"
-else
-    skip "needs root: sudo apt-get install $missing"
-fi
-
-echo "Installing$(printf ' %s' $missing) with apt-get"
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-export DEBIAN_FRONTEND=noninteractive
-apt() { $as_root apt-get -qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 "$@" >>"$log" 2>&1; }
-if ! { apt update && apt install -y --no-install-recommends $missing; }; then
-    tail -n 5 "$log" >&2
-    skip "apt-get failed"
-fi
+. "$(dirname "$0")/apt.sh"
+apt install -y --no-install-recommends $missing

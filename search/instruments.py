@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from predictors.collect import LastPhotos
-from predictors.devices import Device
-from predictors.runtimes import RUNTIMES, describe_machine, runtime
+from predictors.devices import Device, how_timed
+from predictors.runtimes import describe_machine, runtime
 from predictors.timing import TimingPlan, time_group
 from search.problem import FloatArray, IntArray
 from supernet.data.registry import open_dataset
@@ -22,8 +22,8 @@ from supernet.evaluate import EvaluationSet, build_evaluation_set, evaluate_net
 from supernet.metric_names import METRICS
 from supernet.network import Supernet, extract
 
-_SAME = ("processor", "system")
-"""What two machines must share to be one device."""
+_SAME = ("processor", "instructions", "system")
+"""What two machines must share to be one device, as far as it is known of the device."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,16 +95,20 @@ class LatencyMeter:
         about = {**self.machine, "runtime": self.runtime, "threads": self.threads}
         return {"device": self.device, "about": about, "reference_ms": self.reference_ms}
 
-    def __call__(self, rows: IntArray) -> dict[str, FloatArray]:
-        """(n, d) subnets → milliseconds (n,). Raises DeviceError where this machine is not the device."""
+    def require_here(self) -> None:
+        """Raise DeviceError where this machine is not the device."""
         here = describe_machine()
-        if any(here[name] != self.machine.get(name) for name in _SAME):
+        if any(here[name] != self.machine.get(name, here[name]) for name in _SAME):
             raise DeviceError(
-                f"This machine ({here['processor']}) is not the device {self.device}.",
+                f"This machine ({here['processor']}, {here['instructions']}) is not the device {self.device}.",
                 field="device",
                 value=self.device,
-                remedy="Verify on that machine, or lend it to a Ray cluster as `device:NAME`.",
+                remedy="Measure on that machine, or lend it to a Ray cluster as `device:NAME`.",
             )
+
+    def __call__(self, rows: IntArray) -> dict[str, FloatArray]:
+        """(n, d) subnets → milliseconds (n,). Raises DeviceError where this machine is not the device."""
+        self.require_here()
         space = self.supernet.space
         prepare = runtime(self.runtime, self.supernet, self.threads)
         rng = np.random.default_rng(0)
@@ -118,20 +122,5 @@ def latency_meter(supernet: Supernet, device: Device, columns: tuple[str, ...]) 
 
     Raises DeviceError for a device that is known by a user's numbers alone.
     """
-    reference = device.predictor.provenance.get("reference_ms")
-    if reference is None or device.runtime not in RUNTIMES or device.threads is None:
-        raise DeviceError(
-            f"Subnets cannot be timed on {device.name} from here.",
-            field="device",
-            value=device.name,
-            remedy="Search for its latency without verification, measure the front there, and register it again.",
-        )
-    return LatencyMeter(
-        supernet,
-        device.name,
-        device.runtime,
-        device.threads,
-        float(reference),
-        dict(device.details),
-        columns,
-    )
+    timed_by, threads, reference = how_timed(device)
+    return LatencyMeter(supernet, device.name, timed_by, threads, reference, dict(device.details), columns)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from predictors.tables import append, check_identity, read_table
 from search.executors import Executor, WorkerLost
 from search.problem import FloatArray, IntArray, SearchSpace, choice_text
-from supernet.errors import SalnasError
+from supernet.errors import PredictorError, SalnasError
 
 FAILURE = "failure"
 """Column of a table that says why a subnet could not be measured."""
@@ -138,6 +138,10 @@ class MeasuredTable:
         """Why subnets could not be measured, by id."""
         return self._failures
 
+    def ids(self, rows: IntArray) -> list[str]:
+        """(n, d) subnets → their ids."""
+        return self._space.ids(rows)
+
     def holds(self, rows: IntArray) -> NDArray[np.bool_]:
         """(n, d) subnets → (n,) whether they were measured, or could not be."""
         return np.array([identity in self._values for identity in self._space.ids(rows)], dtype=bool)
@@ -186,3 +190,58 @@ class MeasuredTable:
             self._values[identity] = tuple(line)
             if failure:
                 self._failures[identity] = failure
+
+
+class Asker:
+    """Has subnets measured, and tells how far that is."""
+
+    def __init__(
+        self,
+        tables: Sequence[MeasuredTable],
+        executor: Executor,
+        budget: int,
+        on_measured: Callable[[int, int], None] | None,
+        should_stop: Callable[[], bool] | None,
+    ) -> None:
+        self._tables = tables
+        self._executor = executor
+        self._most = budget * len(tables)
+        self._done = 0
+        self._on_measured = on_measured
+        self._should_stop = should_stop
+        self.stopped = False
+
+    @property
+    def columns(self) -> list[str]:
+        """Everything that is measured."""
+        return [name for table in self._tables for name in table.measurement.columns]
+
+    def measure(self, rows: IntArray) -> IntArray:
+        """Have subnets (n, d) measured; returns those that were, all of them unless it was stopped."""
+        for table in self._tables:
+            for number in table.measure(rows, self._executor):
+                self._done += number
+                if self._on_measured is not None and number:
+                    self._on_measured(self._done, self._most)
+                if self._should_stop is not None and self._should_stop():
+                    self.stopped = True
+                    return rows[np.all([table.holds(rows) for table in self._tables], axis=0)]
+        return rows
+
+    def values(self, rows: IntArray) -> dict[str, FloatArray]:
+        """(n, d) measured subnets → all measured columns (n,)."""
+        return {name: column for table in self._tables for name, column in table.columns(rows).items()}
+
+    def failures(self, rows: IntArray) -> list[str]:
+        """Why each of the subnets (n, d) could not be measured; empty where it could."""
+        ids = self._tables[0].ids(rows)
+        return ["; ".join(t.failures[i] for t in self._tables if i in t.failures) for i in ids]
+
+    def refusal(self, rows: IntArray) -> PredictorError:
+        """What to raise where none of the subnets (n, d) could be measured."""
+        return PredictorError(
+            f"None of {len(rows)} subnets could be measured.",
+            field="measurements",
+            value=len(rows),
+            remedy=next((why for why in self.failures(rows) if why), "Give a larger budget."),
+        )

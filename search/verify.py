@@ -31,7 +31,7 @@ from search.executors import Executor, InProcess
 from search.feasibility import feasible_rows
 from search.front import Front, front_table, hypervolume, nondominated
 from search.improvement import best_batch
-from search.measuring import MeasuredTable, Measurement
+from search.measuring import Asker, MeasuredTable, Measurement
 from search.operators import new_rows
 from search.problem import Evaluate, FloatArray, IntArray, Objective, Problem, SearchSpace, make_problem
 from search.record import (
@@ -46,7 +46,7 @@ from search.run import (
     save_result,
 )
 from search.threads import one_blas_thread
-from supernet.errors import InfeasibleBudget, PredictorError, SettingsError
+from supernet.errors import InfeasibleBudget, SettingsError
 
 ENGINE = "verified"
 """What the record of a verification has for its engine."""
@@ -154,6 +154,8 @@ def verify(
     """
     began = time.perf_counter()
     effort = effort or Effort()
+    settings = settings or Settings()
+    settings = settings.within(stop.evaluations) if warm_start is None else replace(settings, starts=0)
     problem = make_problem(space, evaluate, objectives, constraints)
     manifest = new_manifest(
         space,
@@ -161,7 +163,7 @@ def verify(
         constraints=constraints,
         seed=seed,
         engine=ENGINE,
-        settings=asdict(settings or Settings()),
+        settings=asdict(settings),
         stop=asdict(stop) | asdict(effort),
         warm_start=warm_start,
         provenance=provenance,
@@ -169,7 +171,7 @@ def verify(
     tables = [MeasuredTable(space, m, directory) for m in _useful(measurements, problem)]
     if directory is not None:
         save_manifest(directory, manifest)
-    asker = _Asker(tables, executor or InProcess(), effort.budget, on_measured, should_stop)
+    asker = Asker(tables, executor or InProcess(), effort.budget, on_measured, should_stop)
     state = _State(
         correct=lambda c: make_problem(space, _corrected(evaluate, c), problem.objectives, constraints),
         known=_Known.nothing(space, problem, asker.columns),
@@ -209,7 +211,7 @@ class _State:
 def _next(
     state: _State,
     effort: Effort,
-    asker: _Asker,
+    asker: Asker,
     settings: Settings | None,
     stop: Stop,
     seed: int,
@@ -353,51 +355,6 @@ class _Known:
         return self.problem.columns.index(name)
 
 
-class _Asker:
-    """Has subnets measured, and tells how far that is."""
-
-    def __init__(
-        self,
-        tables: Sequence[MeasuredTable],
-        executor: Executor,
-        budget: int,
-        on_measured: Callable[[int, int], None] | None,
-        should_stop: Callable[[], bool] | None,
-    ) -> None:
-        self._tables = tables
-        self._executor = executor
-        self._most = budget * len(tables)
-        self._done = 0
-        self._on_measured = on_measured
-        self._should_stop = should_stop
-        self.stopped = False
-
-    @property
-    def columns(self) -> list[str]:
-        """Everything that is measured."""
-        return [name for table in self._tables for name in table.measurement.columns]
-
-    def measure(self, rows: IntArray) -> IntArray:
-        """Have subnets (n, d) measured; returns those that were, all of them unless it was stopped."""
-        for table in self._tables:
-            for number in table.measure(rows, self._executor):
-                self._done += number
-                if self._on_measured is not None and number:
-                    self._on_measured(self._done, self._most)
-                if self._should_stop is not None and self._should_stop():
-                    self.stopped = True
-                    return rows[np.all([table.holds(rows) for table in self._tables], axis=0)]
-        return rows
-
-    def values(self, rows: IntArray) -> dict[str, FloatArray]:
-        """(n, d) measured subnets → all measured columns (n,)."""
-        return {name: column for table in self._tables for name, column in table.columns(rows).items()}
-
-    def failures(self) -> list[str]:
-        """Why subnets could not be measured."""
-        return [why for table in self._tables for why in table.failures.values()]
-
-
 def _useful(measurements: Sequence[Measurement], problem: Problem) -> list[Measurement]:
     """The measurements that give a column of the problem; SettingsError where there is none."""
     useful = [m for m in measurements if set(m.columns) & set(problem.columns)]
@@ -510,15 +467,10 @@ def _report(
     return Round(number, len(known.rows), known.hypervolume, expected, error, seconds)
 
 
-def _require_a_front(known: _Known, asker: _Asker) -> None:
+def _require_a_front(known: _Known, asker: Asker) -> None:
     """Raise PredictorError where nothing could be measured, InfeasibleBudget where nothing measured fits."""
     if not known.sound.any():
-        raise PredictorError(
-            f"None of {len(known.rows)} subnets could be measured.",
-            field="measurements",
-            value=len(known.rows),
-            remedy=(asker.failures() or ["Give a larger budget."])[0],
-        )
+        raise asker.refusal(known.rows)
     if len(known.best):
         return
     problem, values = known.problem, known.values[known.sound]

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from supernet.card import write_card
 from supernet.data.check import check_dataset
 from supernet.errors import SalnasError
+from supernet.processor import chosen_precision
 from supernet.train import CHOICES, TrainConfig, import_checkpoint, train
 
 _DEFAULTS = TrainConfig()
@@ -81,8 +82,8 @@ def train_command(
         str, typer.Option(help="sliced, or masked, which suits a GPU.")
     ] = _DEFAULTS.execution,
     precision: Annotated[
-        str, typer.Option(help="fp32, or bf16 where the processor has it.")
-    ] = _DEFAULTS.precision,
+        str, typer.Option(help="fp32, bf16, or auto: bf16 where the processor has it.")
+    ] = "auto",
     held_out: Annotated[int, typer.Option(help="Training photos that only select.")] = _DEFAULTS.held_out,
     statistics_subnets: Annotated[
         int, typer.Option(help="Subnets whose batch-norm statistics are measured at the end.")
@@ -99,8 +100,7 @@ def train_command(
     fresh: Annotated[bool, typer.Option("--fresh", help="Do not continue from a saved state.")] = False,
 ) -> None:
     """Train a supernet; run the same command again to continue after an interruption."""
-    console = Console(stderr=True)
-    try:
+    with _errors() as console:
         config = TrainConfig(
             data=tuple(data or _DEFAULTS.data),
             data_weights=tuple(data_weight or ()),
@@ -123,7 +123,7 @@ def train_command(
             restart_epochs=restart_epochs,
             accumulate=accumulate,
             execution=execution,
-            precision=precision,
+            precision=chosen_precision(precision, device),
             held_out=held_out,
             statistics_subnets=statistics_subnets,
             seed=seed,
@@ -147,9 +147,6 @@ def train_command(
                     task, description=what, completed=done, total=total
                 ),
             )
-    except SalnasError as error:
-        console.print(f"[red]Error:[/red] {error}", highlight=False)
-        raise typer.Exit(2) from error
     typer.echo(str(path))
 
 
@@ -162,14 +159,10 @@ def card_command(
     note: Annotated[list[str] | None, typer.Option(help="A remark for the card; repeat for more.")] = None,
 ) -> None:
     """Score a supernet on validation photos and write its card beside it."""
-    console = Console(stderr=True)
     names = data or ["osie"]
     command = " ".join(["python -m supernet card", checkpoint.name, *(f"--data {name}" for name in names)])
-    try:
+    with _errors():
         card = write_card(checkpoint, data=names, notes=note or [], command=command)
-    except SalnasError as error:
-        console.print(f"[red]Error:[/red] {error}", highlight=False)
-        raise typer.Exit(2) from error
     for set_name, by_subnet in card["scores"].items():
         for label, scores in by_subnet.items():
             figures = "  ".join(f"{k} {v:.4f}" for k, v in scores.items() if isinstance(v, float))

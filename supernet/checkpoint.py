@@ -55,6 +55,12 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Map
         ) from error
 
 
+def read_tensors(path: Path | str) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    """Metadata and tensors of a safetensors file. Raises OSError and SafetensorError."""
+    with safe_open(str(path), "pt") as stored:
+        return stored.metadata() or {}, {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
+
+
 def load_supernet(path: Path | str) -> tuple[Supernet, dict[str, Any]]:
     """The supernet, in evaluation mode, and its provenance; CheckpointError where the file is not one."""
     metadata, tensors = _read(Path(path))
@@ -101,9 +107,7 @@ def _is_unused(name: str) -> bool:
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
     try:
-        with safe_open(str(path), "pt") as tensors:
-            metadata = tensors.metadata() or {}
-            return metadata, {key: tensors.get_tensor(key) for key in tensors.keys()}  # noqa: SIM118
+        return read_tensors(path)
     except FileNotFoundError as error:
         raise CheckpointError(
             f"There is no supernet at {path}.",

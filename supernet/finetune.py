@@ -20,12 +20,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from supernet.baselines.fastsal import FastSal
 from supernet.baselines.registry import ReferenceNet
-from supernet.checkpoint import write_tensors
+from supernet.checkpoint import read_tensors, write_tensors
 from supernet.data.cache import TrainingCache, batches, build_cache
 from supernet.data.files import list_photos
 from supernet.data.sample import Dataset
@@ -38,6 +38,7 @@ from supernet.processor import training_threads
 from supernet.prune import STRENGTH, DynamicDecay, parameter_groups, watched_layers
 from supernet.settings_checks import require_at_least, require_choices, require_learning_rate
 from supernet.teacher import as_target
+from supernet.training_state import optimizer_tensors, part, restore_optimizer
 
 WARM_UP_STEPS = 20
 CLIP = 1.0
@@ -391,8 +392,7 @@ def _identity(config: FinetuneConfig) -> str:
 def _save_state(path: Path, config: FinetuneConfig, run: _Run) -> None:
     tensors = {f"net.{k}": v for k, v in run.net.state_dict().items()}
     tensors |= {f"heads.{k}": v for k, v in run.heads.state_dict().items()}
-    for index, moments in run.optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{k}": v for k, v in moments.items() if v is not None}
+    tensors |= optimizer_tensors(run.optimizer)
     tensors["torch_rng"] = torch.get_rng_state()
     metadata = {
         "config": _identity(config),
@@ -405,13 +405,11 @@ def _save_state(path: Path, config: FinetuneConfig, run: _Run) -> None:
 def _load_state(path: Path, config: FinetuneConfig, run: _Run) -> None:
     """Bring `run` to where the state was saved. Raises CheckpointError."""
     try:
-        with safe_open(str(path), "pt") as stored:
-            metadata = stored.metadata() or {}
-            tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
+        metadata, tensors = read_tensors(path)
         if metadata.get("config") != _identity(config):
             raise ValueError("it belongs to another configuration")
-        run.net.load_state_dict(_part(tensors, "net."))
-        run.heads.load_state_dict(_part(tensors, "heads."))
+        run.net.load_state_dict(part(tensors, "net."))
+        run.heads.load_state_dict(part(tensors, "heads."))
     except (OSError, SafetensorError, ValueError, RuntimeError) as error:
         raise CheckpointError(
             f"The training state {path} cannot be used: {str(error)[:200]}.",
@@ -419,15 +417,7 @@ def _load_state(path: Path, config: FinetuneConfig, run: _Run) -> None:
             value=str(path),
             remedy="Delete it to start again, or repeat the settings it was started with.",
         ) from error
-    state = run.optimizer.state_dict()
-    for key, tensor in _part(tensors, "optimizer.").items():
-        index, name = key.split(".")
-        state["state"].setdefault(int(index), {})[name] = tensor
-    run.optimizer.load_state_dict(state)
+    restore_optimizer(run.optimizer, tensors)
     run.rng.bit_generator.state = json.loads(metadata["rng"])
     torch.set_rng_state(tensors["torch_rng"])
     run.history.extend(EpochReport(**report) for report in json.loads(metadata["history"]))
-
-
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import nn
 
 from supernet.baselines.csnet import CSNet, CSNetArch
@@ -23,7 +23,7 @@ from supernet.baselines.registry import (
     ReferenceNet,
     build,
 )
-from supernet.checkpoint import write_tensors
+from supernet.checkpoint import read_tensors, write_tensors
 from supernet.errors import CheckpointError, SalnasError
 from supernet.layers import ConvBN, MBConv
 from supernet.network import SaliencyNet
@@ -92,11 +92,9 @@ def save_net(
 def load_net(path: Path | str) -> tuple[SaliencyNet | ReferenceNet, dict[str, Any]]:
     """A saved network in evaluation mode and its provenance. Raises CheckpointError where the file is not one."""
     try:
-        with safe_open(str(path), "pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise ValueError("it holds something else")
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        metadata, tensors = read_tensors(path)
+        if metadata.get("format") != FORMAT:
+            raise ValueError("it holds something else")
         net = build_net(json.loads(metadata["network"]))
         own = net.state_dict()
         net.load_state_dict({k: v.to(own[k].dtype) if k in own else v for k, v in tensors.items()})

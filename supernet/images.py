@@ -186,8 +186,9 @@ def stretch(saliency: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
 
 def heat(saliency: npt.NDArray[np.floating]) -> Image.Image:
     """Colour a (H, W) map: its lowest value darkest, its highest brightest."""
-    index = np.rint(stretch(saliency) * (_HEAT_COLOURS - 1)).astype(np.intp)
-    return Image.fromarray(heat_colours()[index])
+    picture = Image.fromarray(np.rint(stretch(saliency) * (_HEAT_COLOURS - 1)).astype(np.uint8))
+    picture.putpalette(heat_colours().tobytes())
+    return picture.convert("RGB")
 
 
 def heat_png(saliency: npt.NDArray[np.floating]) -> bytes:
@@ -210,9 +211,10 @@ def overlay(image: Image.Image, saliency: npt.NDArray[np.floating], opacity: flo
             value=opacity,
             remedy="Choose a value such as 0.6.",
         )
-    resized = Image.fromarray(stretch(saliency)).resize(image.size, Image.Resampling.BILINEAR)
+    stretched = Image.fromarray(stretch(saliency))
+    if stretched.size != image.size:
+        stretched = stretched.resize(image.size, Image.Resampling.BILINEAR)
+    values = np.asarray(stretched).clip(0, 1)
     # The square root, since colour and cover both fade: else half as salient would look a quarter.
-    weight = opacity * np.sqrt(np.asarray(resized, dtype=np.float32).clip(0, 1))[..., None]
-    photo = np.asarray(image.convert("RGB"), dtype=np.float32)
-    colours = np.asarray(heat(np.asarray(resized)), dtype=np.float32)
-    return Image.fromarray(np.rint(photo * (1 - weight) + colours * weight).astype(np.uint8))
+    cover = Image.fromarray(np.rint(255 * opacity * np.sqrt(values)).astype(np.uint8))
+    return Image.composite(heat(values), image.convert("RGB"), cover)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -23,3 +24,18 @@ def training_threads(threads: int) -> Iterator[None]:
         # Both belong to the whole process, whose other work needs them as they were.
         torch.set_flush_denormal(False)
         torch.set_num_threads(before)
+
+
+def chosen_precision(wanted: str, device: str = "cpu") -> str:
+    """`wanted`, or for "auto" bf16 where `device` computes in it and fp32 elsewhere.
+
+    Without the instructions for it, bf16 on a CPU takes many times as long as fp32.
+    """
+    if wanted != "auto":
+        return wanted
+    if device == "cpu":
+        backends: Any = torch.backends
+        native = backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    else:
+        native = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16" if native else "fp32"

@@ -25,6 +25,7 @@ from torch import Tensor
 from supernet.images import resize_maps, resize_photos
 from supernet.losses import saliency_loss
 from supernet.network import DROP_RATE, Supernet
+from supernet.training_state import part
 
 DISTILLATIONS = ("none", "self-kd", "ps-kd", "pkd", "in-place")
 LARGEST_SHARE = 0.8
@@ -72,9 +73,7 @@ class _NetworkTeacher(Teacher):
         return {f"net.{name}": tensor for name, tensor in self.net.state_dict().items()}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        self.net.load_state_dict(
-            {k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")}
-        )
+        self.net.load_state_dict(part(tensors, "net."))
 
 
 class SelfTeacher(_NetworkTeacher):

@@ -22,11 +22,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from supernet.calibrate import fit_statistics
-from supernet.checkpoint import load_supernet, save_supernet, write_tensors
+from supernet.checkpoint import load_supernet, read_tensors, save_supernet, write_tensors
 from supernet.data.cache import TrainingCache, batches, build_cache, mix
 from supernet.data.registry import open_dataset
 from supernet.errors import CheckpointError, SettingsError
@@ -41,6 +41,7 @@ from supernet.processor import training_threads
 from supernet.settings_checks import require_at_least, require_choices, require_learning_rate
 from supernet.space import Arch, get_space
 from supernet.teacher import DISTILLATIONS, Teacher, as_target, make_teacher, teacher_photos
+from supernet.training_state import optimizer_tensors, part, restore_optimizer
 from supernet.warmstart import load_source, warm_start
 
 WARM_UP_STEPS = 20
@@ -549,8 +550,7 @@ def _state_path(config: TrainConfig) -> Path:
 def _save_state(config: TrainConfig, run: _Run) -> None:
     """Weights, optimizer moments, generators and history, whole or not at all."""
     tensors = {f"supernet.{k}": v for k, v in run.supernet.state_dict().items()}
-    for index, moments in run.optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{k}": v for k, v in moments.items()}
+    tensors |= optimizer_tensors(run.optimizer)
     tensors |= {f"teacher.{k}": v for k, v in run.teacher.tensors().items()}
     tensors["torch_rng"] = torch.get_rng_state()
     if config.device.startswith("cuda"):
@@ -578,9 +578,7 @@ def _identity(config: TrainConfig) -> str:
 def _load_state(config: TrainConfig) -> _Run:
     path = _state_path(config)
     try:
-        with safe_open(str(path), "pt") as stored:
-            metadata = stored.metadata() or {}
-            tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
+        metadata, tensors = read_tensors(path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"The training state {path} cannot be read: {error}.",
@@ -596,25 +594,13 @@ def _load_state(config: TrainConfig) -> _Run:
             remedy="Repeat the settings it was started with, delete it, or choose another --out.",
         )
     supernet = Supernet(get_space(config.space))
-    weights = {k.removeprefix("supernet."): v for k, v in tensors.items() if k.startswith("supernet.")}
-    supernet.load_state_dict(weights)
+    supernet.load_state_dict(part(tensors, "supernet."))
     run = _assemble(config, supernet)
-    _restore_moments(run.optimizer, tensors)
-    run.teacher.restore(
-        {k.removeprefix("teacher."): v for k, v in tensors.items() if k.startswith("teacher.")}
-    )
+    restore_optimizer(run.optimizer, tensors)
+    run.teacher.restore(part(tensors, "teacher."))
     run.rng.bit_generator.state = json.loads(metadata["rng"])
     torch.set_rng_state(tensors["torch_rng"])
     if "cuda_rng" in tensors:
         torch.cuda.set_rng_state(tensors["cuda_rng"], config.device)
     run.history.extend(EpochReport(**report) for report in json.loads(metadata["history"]))
     return run
-
-
-def _restore_moments(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    state = optimizer.state_dict()
-    for key, tensor in tensors.items():
-        if key.startswith("optimizer."):
-            _, index, name = key.split(".")
-            state["state"].setdefault(int(index), {})[name] = tensor
-    optimizer.load_state_dict(state)

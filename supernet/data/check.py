@@ -14,7 +14,7 @@ from supernet.data.files import (
     PHOTO_SUFFIXES,
     FixationDataset,
     MapDataset,
-    MaskDataset,
+    PhotoFiles,
     RecordedDataset,
     read_photo,
 )
@@ -211,7 +211,7 @@ def _splits(name_or_dir: str | Path) -> dict[str, tuple[str, ...]]:
 
 def _twins(dataset: Dataset, splits: dict[str, tuple[str, ...]]) -> Iterator[Problem]:
     """Photos with the very same bytes in the training and the validation split."""
-    if not isinstance(dataset, FixationDataset | RecordedDataset | MapDataset | MaskDataset):
+    if not isinstance(dataset, PhotoFiles):
         return
     training = set(splits.get("train", ()))
     seen: dict[bytes, str] = {}

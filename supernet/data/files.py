@@ -1,7 +1,7 @@
 """Data sets that lie in files: photos with points, photos with maps, photos with masks.
 
 The readers of the formats (osie, fixation_csv, dut_omron, folder, masks) only find and parse files;
-what they return is one of the three classes here.
+what they return is one of the classes here.
 """
 
 from __future__ import annotations
@@ -87,18 +87,12 @@ def _read_bytes(path: Path) -> bytes:
 
 
 @dataclass(frozen=True, eq=False)
-class FixationDataset:
-    """Photos with fixated points; the density is made from the points.
-
-    `fixations` has one (n, 2) array per photo, in pixels of the photo; points beside it are dropped.
-    With `binary`, a pixel fixated twice counts once, as in the public code for OSIE.
-    """
+class PhotoFiles:
+    """What the sets have in common: photos, known by the names of their files."""
 
     name: str
     split: str
     photos: tuple[Path, ...]
-    fixations: tuple[npt.NDArray[np.float32], ...]
-    binary: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -107,17 +101,23 @@ class FixationDataset:
     def __len__(self) -> int:
         return len(self.photos)
 
+
+@dataclass(frozen=True, eq=False)
+class FixationDataset(PhotoFiles):
+    """Photos with fixated points; the density is made from the points.
+
+    `fixations` has one (n, 2) array per photo, in pixels of the photo; points beside it are dropped.
+    With `binary`, a pixel fixated twice counts once, as in the public code for OSIE.
+    """
+
+    fixations: tuple[npt.NDArray[np.float32], ...]
+    binary: bool = False
+
     def __getitem__(self, index: int, /) -> Sample:
         image = read_photo(self.photos[index])
         size = (image.shape[0], image.shape[1])
         points = inside(self.fixations[index], size)
-        if len(points) == 0:
-            raise DataError(
-                f"No fixation lies on {self.photos[index]}.",
-                field="fixations",
-                value=self.photos[index].name,
-                remedy="Coordinates are pixels of the stored photo; check them, or leave the photo out.",
-            )
+        _check_points(self.photos[index], points)
         counts = fixation_counts(points, size)
         density = density_map(np.minimum(counts, 1) if self.binary else counts, default_sigma(size))
         return Sample(self.photos[index].name, image, density, points)
@@ -134,16 +134,13 @@ class FixationDataset:
 
 
 @dataclass(frozen=True, eq=False)
-class RecordedDataset:
+class RecordedDataset(PhotoFiles):
     """Photos with points that are read when asked for, and with ready maps where `maps` names them.
 
     `sources` are the files that `read_points` reads, one for each photo or one for all; it gets the position
     of a photo and returns (n, 2), x and y in pixels. A map must have the shape of its photo, not its size.
     """
 
-    name: str
-    split: str
-    photos: tuple[Path, ...]
     sources: tuple[Path, ...]
     read_points: Callable[[int], npt.NDArray[np.float32]]
     maps: tuple[Path, ...] | None = None
@@ -151,13 +148,10 @@ class RecordedDataset:
     @property
     def names(self) -> tuple[str, ...]:
         """File names; with their folders where names come up again, as in the categories of CAT2000."""
-        names = tuple(path.name for path in self.photos)
+        names = super().names
         if len(set(names)) == len(names):
             return names
         return tuple(f"{path.parent.name}/{path.name}" for path in self.photos)
-
-    def __len__(self) -> int:
-        return len(self.photos)
 
     def __getitem__(self, index: int, /) -> Sample:
         image = read_photo(self.photos[index])
@@ -165,13 +159,7 @@ class RecordedDataset:
         points = inside(self.points_of(index), size)
         if self.maps is not None:
             return Sample(self.names[index], image, read_map(self.maps[index], size, any_scale=True), points)
-        if len(points) == 0:
-            raise DataError(
-                f"No fixation lies on {self.photos[index]}.",
-                field="fixations",
-                value=self.photos[index].name,
-                remedy="Coordinates are pixels of the stored photo; check them, or leave the photo out.",
-            )
+        _check_points(self.photos[index], points)
         density = density_map(fixation_counts(points, size), default_sigma(size))
         return Sample(self.names[index], image, density, points)
 
@@ -186,22 +174,22 @@ class RecordedDataset:
         return _digest([*parts, *dict.fromkeys(self.sources), *(self.maps or ())])
 
 
+def _check_points(photo: Path, points: npt.NDArray[np.float32]) -> None:
+    if len(points) == 0:
+        raise DataError(
+            f"No fixation lies on {photo}.",
+            field="fixations",
+            value=photo.name,
+            remedy="Coordinates are pixels of the stored photo; check them, or leave the photo out.",
+        )
+
+
 @dataclass(frozen=True, eq=False)
-class MapDataset:
+class MapDataset(PhotoFiles):
     """Photos with ready saliency maps. Unless `any_scale`, a map must have its photo's size."""
 
-    name: str
-    split: str
-    photos: tuple[Path, ...]
     maps: tuple[Path, ...]
     any_scale: bool = False
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(path.name for path in self.photos)
-
-    def __len__(self) -> int:
-        return len(self.photos)
 
     def __getitem__(self, index: int, /) -> Sample:
         image = read_photo(self.photos[index])
@@ -245,20 +233,10 @@ def _check_map(path: Path, found: tuple[int, ...], photo: tuple[int, ...], any_s
 
 
 @dataclass(frozen=True, eq=False)
-class MaskDataset:
+class MaskDataset(PhotoFiles):
     """Photos with a mask of the salient object; a mask pixel counts from 128 of 255."""
 
-    name: str
-    split: str
-    photos: tuple[Path, ...]
     masks: tuple[Path, ...]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(path.name for path in self.photos)
-
-    def __len__(self) -> int:
-        return len(self.photos)
 
     def __getitem__(self, index: int, /) -> Sample:
         image = read_photo(self.photos[index])

@@ -84,9 +84,10 @@ def test_latency_is_in_the_unit_of_the_device(supernet: Supernet) -> None:
     assert meter.name == "latency-here"
 
 
-def test_another_machine_is_refused(supernet: Supernet) -> None:
+@pytest.mark.parametrize("other", [{"processor": "Pocket 3"}, {"instructions": "avx1024"}])
+def test_another_machine_is_refused(supernet: Supernet, other: dict[str, str]) -> None:
     meter = latency_meter(supernet, device(reference_ms=7.0), ("latency_ms",))
-    elsewhere = LatencyMeter(**{**vars(meter), "machine": {**meter.machine, "processor": "Pocket 3"}})
+    elsewhere = LatencyMeter(**{**vars(meter), "machine": {**meter.machine, **other}})
     with pytest.raises(DeviceError, match="not the device here"):
         elsewhere(ROWS)
 

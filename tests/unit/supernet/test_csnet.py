@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -234,10 +235,11 @@ def test_published_weights_reach_the_published_scores(
     if len(stimuli) != 1000:
         pytest.skip("ECSSD is not complete here")
     net = build(name, weights_root)
-    maps, masks = [], []
+    with ThreadPoolExecutor(2) as pool:
+        maps = list(pool.map(lambda path: torch.from_numpy(_predict(net, path)), stimuli))
+    masks = []
     for path in stimuli:
         mask = np.asarray(Image.open(data_root / "ecssd" / "masks" / f"{path.stem}.png").convert("L")) > 127
-        maps.append(torch.from_numpy(_predict(net, path)))
         masks.append(torch.from_numpy(mask))
     assert max_f_measure(maps, masks) == pytest.approx(max_f, abs=0.002)
     errors = [(m.double() / 255 - t.double()).abs().mean() for m, t in zip(maps, masks, strict=True)]
