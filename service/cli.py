@@ -27,6 +27,7 @@ from service import display
 from service.models_cli import register as register_models
 from service.settings import Settings
 from supernet.errors import SalnasError, SettingsError
+from supernet.formats import check_precision, suffix_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -173,7 +174,12 @@ def search(
         )
     with _service(server) as service:
         if service is not None:
-            _only_here(engine=(engine, "nsga2"), generations=(generations, None), verify=(verify, False))
+            _only_here(
+                engine=(engine, "nsga2"),
+                generations=(generations, None),
+                data=(data, "osie"),
+                photos=(photos, 80),
+            )
             wanted = {
                 "objectives": objective,
                 "constraints": constraint,
@@ -183,11 +189,12 @@ def search(
                 "evaluations": evaluations,
                 "seconds": seconds,
                 "islands": islands,
+                "verify": measurements if verify else None,
                 "supernet": supernet,
             }
             asked = {name: value for name, value in wanted.items() if value is not None}
-            with _progress("searching", evaluations) as advance:
-                found = service.search(asked, lambda done: advance(done, None), out=out, resume=resume)
+            with _progress("measuring" if verify else "searching", evaluations) as advance:
+                found = service.search(asked, advance, out=out, resume=resume)
             _show_search(as_json, found, out)
             return
     bench = _workbench(supernet)
@@ -361,8 +368,13 @@ def _stored_front(
 
 @app.command()
 def export(
-    out: Annotated[Path, typer.Option("--out", help="ONNX file to write.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="File to write: .onnx, .pt2 for torch, .zip for the others.")
+    ],
     precision: Annotated[str, typer.Option(help="fp32, fp16, or int8 (needs --photos).")] = "fp32",
+    form: Annotated[
+        str, typer.Option("--format", help="onnx, torch (torch.export), openvino or coreml.")
+    ] = "onnx",
     arch: Annotated[
         str, typer.Argument(metavar="ARCH", help="max, min, random:SEED, an id, or the path of a JSON file.")
     ] = "",
@@ -374,7 +386,7 @@ def export(
     server: ServerOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a subnet, or a reference model, as ONNX, checked against torch."""
+    """Write a subnet, or a reference model, as ONNX, checked against torch; a subnet in other formats too."""
     if bool(arch) == bool(model):
         raise SettingsError(
             "Name a subnet or a model to export, one of them.",
@@ -382,20 +394,22 @@ def export(
             remedy="Such as max, or --model fastsal-a.",
         )
     with _service(None if model else server) as service:
+        target = _file_to_write(out, (suffix_of(form),))
         if model:
-            found = _exported_model(model, _file_to_write(out, (".onnx",)), precision)
+            found = _exported_model(model, target, precision, form)
         elif service is not None:
             _only_here(photos=(photos, None))
-            found = service.export(arch, _file_to_write(out, (".onnx",)), precision, supernet)
+            found = service.export(arch, target, precision, supernet, form)
         else:
-            found = _exported(arch, out, precision, photos, supernet)
+            found = _exported(arch, target, precision, photos, supernet, form)
 
     def view() -> RenderableType:
+        error = found["parity_error"]
         facts = [
             ("file", str(found["path"])),
             ("size", display.size(found["size_bytes"])),
-            ("parity", f"{found['parity_error']:.1e} largest difference to torch"),
-            ("precision", f"{found['precision']}, opset {found['opset']}"),
+            ("parity", "not measured" if error is None else f"{error:.1e} largest difference to torch"),
+            ("precision", found["precision"] + (f", opset {found['opset']}" if found["opset"] else "")),
             ("sha256", found["sha256"]),
             ("time", display.duration(found["seconds"])),
         ]
@@ -955,10 +969,11 @@ def _described(arch: str, space: str | None, supernet: str | None) -> dict[str, 
 
 
 def _exported(
-    arch: str, out: Path, precision: str, photos: Path | None, supernet: str | None
+    arch: str, out: Path, precision: str, photos: Path | None, supernet: str | None, form: str
 ) -> dict[str, Any]:
     from service.pictures import load_folder
 
+    check_precision(form, precision)
     if precision == "int8" and photos is None:
         raise SettingsError(
             "An int8 model is calibrated on photos.",
@@ -967,21 +982,18 @@ def _exported(
         )
     bench = _workbench(supernet)
     chosen = bench.arch(arch, files=True)
-    target = _file_to_write(out, (".onnx",))
-    report = bench.export(chosen, target, precision, load_folder(photos) if photos else ())
+    report = bench.export(chosen, out, precision, load_folder(photos) if photos else (), form)
     return {"subnet": bench.space.id_of(chosen), "supernet": bench.id, **_plain(asdict(report))}
 
 
-def _exported_model(model: str, out: Path, precision: str) -> dict[str, Any]:
+def _exported_model(model: str, out: Path, precision: str, form: str) -> dict[str, Any]:
     from service.models import export_model
 
-    if precision != "fp32":
-        raise SettingsError(
-            "Reference models are exported in fp32.",
-            field="precision",
-            value=precision,
-            remedy="Leave it out.",
-        )
+    for name, value, only in (("format", form, "onnx"), ("precision", precision, "fp32")):
+        if value != only:
+            raise SettingsError(
+                f"Reference models are exported in {only}.", field=name, value=value, remedy="Leave it out."
+            )
     report = export_model(model, _settings().results, out)
     return {"subnet": model, "supernet": None, **_plain(report)}
 

@@ -145,7 +145,7 @@ class Client:
     # --- searches ---------------------------------------------------------------------------------------
 
     def search(self, *, key: str | None = None, **wanted: Any) -> Json:
-        """Queue a search; `wanted`: objectives, constraints, device, seed, effort, evaluations, seconds, …"""
+        """Queue a search; `wanted`: objectives, constraints, device, seed, effort, evaluations, verify, …"""
         return self._create("/v1/searches", wanted, key)
 
     def fork(self, search_id: str, *, key: str | None = None, **wanted: Any) -> Json:
@@ -241,6 +241,17 @@ class Client:
                 remedy="Export the subnet again.",
             )
         return dict(done["manifest"])
+
+    def measure(
+        self, subnets: Sequence[Arch], *, seconds: float | None = None, key: str | None = None, **wanted: Any
+    ) -> list[Json]:
+        """Measure subnets on the service's machine; `wanted`: accuracy, latency, device, photos, supernet, …
+
+        Returns measured and predicted values of each. Raises JobFailed, TimeoutError.
+        """
+        body = {"subnets": [_plain(arch) for arch in subnets], **wanted}
+        job = self._create("/v1/measurements", body, key)
+        return list(self._wait(f"/v1/measurements/{_part(job['id'])}", seconds)["subnets"])
 
     def register_device(
         self, name: str, measurements: Path | str | bytes, *, seconds: float | None = None, **about: str | int

@@ -15,6 +15,7 @@ from fastapi.security import HTTPBearer
 from service.access import Access
 from service.devices import Devices
 from service.keys import Scope
+from service.measurements import Measurements
 from service.metrics import Metrics
 from service.ports import Benches, JobStore
 from service.settings import Settings
@@ -31,6 +32,7 @@ class Context:
     searches: Searches
     exports: Exports
     devices: Devices
+    measurements: Measurements
     subnets: Subnets
     access: Access
     metrics: Metrics

@@ -30,6 +30,7 @@ class JobKind(StrEnum):
     EXPORT = "export"
     DEVICE = "device"
     PACK = "pack"
+    MEASUREMENT = "measurement"
 
 
 class JobState(StrEnum):
@@ -120,7 +121,7 @@ class IdempotencyKey:
 
 @dataclass(frozen=True)
 class Job:
-    """One search or export. `request` and `result` are plain JSON data."""
+    """One search, export or the like. `request` and `result` are plain JSON data."""
 
     id: str
     kind: JobKind

@@ -19,11 +19,12 @@ from service.context import READ, Context
 from service.devices import Devices
 from service.http import BodyLimit, RequestContext, add_error_handlers
 from service.logs import set_up_logs
+from service.measurements import Measurements
 from service.metrics import Metrics
 from service.patience import PatientProtocol
 from service.ports import JobStore, Store
 from service.processes import Lane, WorkerProcess, database_url, open_benches, runners
-from service.routes import devices, exports, health, models, page, searches, subnets, supernets
+from service.routes import devices, exports, health, measurements, models, page, searches, subnets, supernets
 from service.schemas import Problem
 from service.settings import Settings
 from service.store.sql import open_store
@@ -65,6 +66,7 @@ def create_app(
         searches=searching,
         exports=Exports(jobs, benches, artifacts, with_photos=bool(settings.photos)),
         devices=Devices(jobs, benches, artifacts),
+        measurements=Measurements(jobs, benches, default_device=settings.device, queue=settings.max_queue),
         subnets=Subnets(searching, benches),
         access=Access(jobs, required=settings.needs_keys, rate=settings.rate, burst=4 * settings.rate),
         metrics=Metrics(),
@@ -99,7 +101,7 @@ def create_app(
         responses={422: {"model": Problem, "description": "The request cannot be done."}},
     )
     app.state.context = context
-    for module in (searches, subnets, exports, devices, supernets, models, health):
+    for module in (searches, subnets, exports, measurements, devices, supernets, models, health):
         app.include_router(module.router)
     app.include_router(page.router, dependencies=[READ])
     add_error_handlers(app)

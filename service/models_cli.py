@@ -23,6 +23,15 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothin
 Network = Annotated[
     str, typer.Argument(metavar="NETWORK", help="A reference model, a subnet (max, min, an id), or a file.")
 ]
+OutOption = Annotated[Path, typer.Option(help="File to write, ….safetensors; its card goes beside it.")]
+StartOption = Annotated[str, typer.Option(help="weights, imagenet or random.")]
+EpochsOption = Annotated[int, typer.Option(help="Passes over the photos.")]
+BatchOption = Annotated[int, typer.Option(help="Photos a step.")]
+LossOption = Annotated[str, typer.Option(help="saliency, binary or probability.")]
+OptimizerOption = Annotated[str, typer.Option(help="sgd or adam.")]
+RateOption = Annotated[float, typer.Option(help="Peak learning rate.")]
+PrecisionOption = Annotated[str, typer.Option(help="fp32, bf16, or auto: bf16 where the processor has it.")]
+SeedOption = Annotated[int, typer.Option(help="Seed of everything random.")]
 _WORDS = ("model", "finds", "weights")
 Show = Callable[[bool, Mapping[str, Any], Callable[[], Any]], None]
 
@@ -41,16 +50,16 @@ def register(app: typer.Typer, show: Show) -> None:
     @app.command()
     def finetune(
         network: Network,
-        out: Annotated[Path, typer.Option(help="File to write, ….safetensors; its card goes beside it.")],
+        out: OutOption,
         data: Annotated[
             str, typer.Option(help="Data set by name or folder; with masks an object detector is trained.")
         ] = "osie",
-        start: Annotated[str, typer.Option(help="weights, imagenet or random.")] = "weights",
-        epochs: Annotated[int, typer.Option(help="Passes over the photos.")] = 10,
-        batch_size: Annotated[int, typer.Option(help="Photos a step.")] = 10,
-        loss: Annotated[str, typer.Option(help="saliency, binary or probability.")] = "saliency",
-        optimizer: Annotated[str, typer.Option(help="sgd or adam.")] = "sgd",
-        learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 0.05,
+        start: StartOption = "weights",
+        epochs: EpochsOption = 10,
+        batch_size: BatchOption = 10,
+        loss: LossOption = "saliency",
+        optimizer: OptimizerOption = "sgd",
+        learning_rate: RateOption = 0.05,
         weight_decay: Annotated[float, typer.Option(help="Weight decay.")] = 1e-5,
         decay: Annotated[
             str, typer.Option(help="standard, or dynamic: scales of batch norms fade with their output.")
@@ -58,7 +67,7 @@ def register(app: typer.Typer, show: Show) -> None:
         prune: Annotated[
             float | None, typer.Option(help="First remove channels whose scale is below this.")
         ] = None,
-        precision: Annotated[str, typer.Option(help="fp32, or bf16 where the processor has it.")] = "fp32",
+        precision: PrecisionOption = "auto",
         held_out: Annotated[
             int, typer.Option(help="Last photos, which do not train; of masks, the test.")
         ] = 80,
@@ -67,11 +76,12 @@ def register(app: typer.Typer, show: Show) -> None:
             str | None, typer.Option(metavar="HxW", help="Photos of this size, for reference models.")
         ] = None,
         supernet: Annotated[str | None, typer.Option(help="Id or file of the supernet of subnets.")] = None,
-        seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+        seed: SeedOption = 0,
         as_json: JsonOption = False,
     ) -> None:
         """Train one network: a rival, a subnet by itself, a pruned one. The same command again continues."""
         from supernet.finetune import FinetuneConfig
+        from supernet.processor import chosen_precision
         from supernet.workshop import Job
 
         job = Job(
@@ -93,7 +103,7 @@ def register(app: typer.Typer, show: Show) -> None:
             learning_rate=learning_rate,
             weight_decay=weight_decay,
             decay=decay,
-            precision=precision,
+            precision=chosen_precision(precision),
             seed=seed,
         )
         _run(job, config, as_json, show, _command("finetune", job, config))
@@ -102,25 +112,26 @@ def register(app: typer.Typer, show: Show) -> None:
     def distill(
         network: Network,
         photos: Annotated[Path, typer.Option(help="Folder of photos; they need no labels.")],
-        out: Annotated[Path, typer.Option(help="File to write, ….safetensors; its card goes beside it.")],
+        out: OutOption,
         teacher: Annotated[str, typer.Option(help="The larger subnet, or a file.")] = "max",
-        start: Annotated[str, typer.Option(help="weights, imagenet or random.")] = "weights",
-        epochs: Annotated[int, typer.Option(help="Passes over the photos.")] = 10,
+        start: StartOption = "weights",
+        epochs: EpochsOption = 10,
         hint_epochs: Annotated[int, typer.Option(help="Before them, passes that match features.")] = 0,
-        batch_size: Annotated[int, typer.Option(help="Photos a step.")] = 10,
-        loss: Annotated[str, typer.Option(help="saliency, binary or probability.")] = "binary",
-        optimizer: Annotated[str, typer.Option(help="sgd or adam.")] = "adam",
-        learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
-        precision: Annotated[str, typer.Option(help="fp32, or bf16 where the processor has it.")] = "fp32",
+        batch_size: BatchOption = 10,
+        loss: LossOption = "binary",
+        optimizer: OptimizerOption = "adam",
+        learning_rate: RateOption = 1e-3,
+        precision: PrecisionOption = "auto",
         held_out: Annotated[
             int, typer.Option(help="Last photos, on which student and teacher are compared.")
         ] = 0,
         supernet: Annotated[str | None, typer.Option(help="Id or file of the supernet.")] = None,
-        seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+        seed: SeedOption = 0,
         as_json: JsonOption = False,
     ) -> None:
         """Train a network on photos without labels, from the maps of a larger subnet."""
         from supernet.finetune import FinetuneConfig
+        from supernet.processor import chosen_precision
         from supernet.workshop import Job
 
         job = Job(
@@ -140,7 +151,7 @@ def register(app: typer.Typer, show: Show) -> None:
             loss=loss,
             optimizer=optimizer,
             learning_rate=learning_rate,
-            precision=precision,
+            precision=chosen_precision(precision),
             seed=seed,
         )
         _run(job, config, as_json, show, _command("distill", job, config))

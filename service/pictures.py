@@ -72,18 +72,7 @@ def expand_folders(images: Sequence[Path]) -> list[Path]:
     """Each folder replaced by its photos, by name. Raises ImageError for a folder without any."""
     found: list[Path] = []
     for image in images:
-        if not image.is_dir():
-            found.append(image)
-            continue
-        photos = sorted(path for path in image.iterdir() if path.suffix.lower() in PHOTOS)
-        if not photos:
-            raise ImageError(
-                f"There is no photo in {image}.",
-                field="image",
-                value=str(image),
-                remedy=f"Name a folder with files that end in {', '.join(PHOTOS)}.",
-            )
-        found += photos
+        found += _photos_in(image, "image") if image.is_dir() else [image]
     return found
 
 
@@ -91,15 +80,19 @@ def load_folder(folder: Path, most: int = 64) -> list[Image.Image]:
     """The first photos of a folder, by name. Raises ImageError where it holds none or one is damaged."""
     from supernet.images import load_image
 
-    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in PHOTOS)[:most]
-    if not paths:
+    return [load_image(path) for path in _photos_in(folder, "photos")[:most]]
+
+
+def _photos_in(folder: Path, field: str) -> list[Path]:
+    photos = sorted(path for path in folder.glob("*") if path.suffix.lower() in PHOTOS)
+    if not photos:
         raise ImageError(
             f"There is no photo in {folder}.",
-            field="photos",
+            field=field,
             value=str(folder),
             remedy=f"Name a folder with files that end in {', '.join(PHOTOS)}.",
         )
-    return [load_image(path) for path in paths]
+    return photos
 
 
 def write_prediction(target: Target, photo: Image.Image, saliency: NDArray[np.float32]) -> None:

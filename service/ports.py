@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from search.engine import Generation
+    from search.measuring import Outcome as Measured
     from search.run import SearchResult
+    from search.verify import Verified
     from service.estimates import Choice, Estimates
     from service.supernets import SupernetFile
-    from service.workbench import SearchRequest
+    from service.workbench import SearchRequest, Verification
     from supernet.export import ExportReport
     from supernet.network import Supernet
     from supernet.space import Arch, Rows, Space
@@ -159,7 +161,7 @@ class Bench(Protocol):
     def arch(self, value: Any) -> Arch: ...
     def devices(self) -> list[dict[str, Any]]: ...
     def describe(self, arch: Arch, choice: Choice = ...) -> dict[str, Any]: ...
-    def check(self, request: SearchRequest) -> None: ...
+    def check(self, request: SearchRequest, *, verify: bool = False) -> None: ...
     def search(
         self,
         request: SearchRequest,
@@ -171,11 +173,41 @@ class Bench(Protocol):
         save_every: float = 5.0,
         warm_start: Rows | None = None,
     ) -> SearchResult: ...
+    def verify(
+        self,
+        request: SearchRequest,
+        verification: Verification,
+        *,
+        on_generation: Callable[[Generation], None] | None = None,
+        on_found: Callable[[SearchResult], None] | None = None,
+        on_measured: Callable[[int, int], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+        directory: Path | None = None,
+        resume: bool = False,
+        save_every: float = 5.0,
+        warm_start: Rows | None = None,
+    ) -> Verified: ...
+    def check_measurable(self, names: Sequence[str], choice: Choice) -> None: ...
+    def measure(
+        self,
+        rows: Rows,
+        names: Sequence[str],
+        choice: Choice,
+        *,
+        photos: int = ...,
+        directory: Path | None = None,
+        on_measured: Callable[[int, int], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> Measured | None: ...
     def rows_of(self, front: pd.DataFrame) -> Rows: ...
     def export(
-        self, arch: Arch, path: Path, precision: str = "fp32", photos: Sequence[Image.Image] = ()
+        self,
+        arch: Arch,
+        path: Path,
+        precision: str = "fp32",
+        photos: Sequence[Image.Image] = (),
+        form: str = "onnx",
     ) -> ExportReport: ...
-    def export_torch(self, arch: Arch, path: Path) -> ExportReport: ...
     def predict(self, arch: Arch, image: Image.Image) -> NDArray[np.float32]: ...
 
 
@@ -207,8 +239,15 @@ class Session(Protocol):
         """Whether to come to an end: cancelled, the lease is lost, or the worker leaves."""
         ...
 
-    def report(self, progress: Progress, *, blobs: Blobs | None = None, saved: bool = False) -> None:
-        """Store progress; `saved` says that the blobs hold a generation to continue from."""
+    def report(
+        self,
+        progress: Progress,
+        *,
+        notes: Sequence[Note] = (),
+        blobs: Blobs | None = None,
+        saved: bool = False,
+    ) -> None:
+        """Store progress, other notes before it; `saved` says that the blobs hold something to continue from."""
         ...
 
 

@@ -1,7 +1,8 @@
 """Workers as processes of their own: started with the service, replaced when they die, ended with it.
 
-They come in lanes. A search keeps a processor busy for seconds to hours; chores (exports, devices, packs) are short
-and must not wait behind it. Neither runs in the process that answers requests, so that answers stay quick.
+They come in lanes. A search keeps a processor busy for seconds to hours; chores (exports, devices, packs,
+measurements) are short and must not wait behind it. Neither runs in the process that answers requests, so that
+answers stay quick.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from service.devices import DeviceRunner, PackRunner, RegisteredDevices
 from service.islands import Islands, IslandsOnRay
 from service.jobs import JobKind
 from service.logs import set_up_logs
+from service.measurements import MeasurementRunner
 from service.ports import Benches, JobStore, Runner
 from service.runner import ExportRunner, SearchRunner
 from service.settings import Settings, variable
@@ -134,6 +136,7 @@ def runners(
         JobKind.EXPORT: ExportRunner(benches, artifacts, Path(settings.photos) if settings.photos else None),
         JobKind.DEVICE: DeviceRunner(benches),
         JobKind.PACK: PackRunner(benches, artifacts),
+        JobKind.MEASUREMENT: MeasurementRunner(benches),
     }
 
 

@@ -25,6 +25,8 @@ RECORD = "search.json"
 
 FRONT = "subnets.csv"
 
+_MEASURED = ("measurements", "failures", "rounds")
+
 
 @dataclass(frozen=True)
 class Remote:
@@ -41,18 +43,24 @@ class Remote:
     def search(
         self,
         wanted: Mapping[str, Any],
-        on_progress: Callable[[int], None],
+        on_progress: Callable[[int, int | None], None],
         *,
         out: Path | None = None,
         resume: bool = False,
     ) -> Json:
-        """Search, or continue the search that `out` names; what is found goes into `out`."""
+        """Search, or continue the search that `out` names; what is found goes into `out`.
+
+        `on_progress` is called with the subnets tried, then, where the search verifies, with the values measured and
+        the most there can be.
+        """
         job = self._continued(out) if resume and out is not None else self.client.search(**wanted)
         if out is not None:
             write_atomic(out / RECORD, json.dumps({"search": job["id"]}))
         for event in self.client.events(job["id"], after=0):
             if event["kind"] == "progress":
-                on_progress(int(event["data"]["evaluations"]))
+                on_progress(int(event["data"]["evaluations"]), None)
+            elif event["kind"] == "measured":
+                on_progress(event["data"]["measured"], event["data"]["most"])
         self.client.wait(job["id"])
         found = self.front(job["id"])
         if out is not None:
@@ -87,12 +95,15 @@ class Remote:
             "generations": result["generations"],
             "seconds": seconds,
             "reason": result["reason"],
+            **{name: result[name] for name in _MEASURED if result.get(name) is not None},
         }
 
-    def export(self, arch: str, path: Path, precision: str, supernet: str | None) -> Json:
+    def export(self, arch: str, path: Path, precision: str, supernet: str | None, form: str) -> Json:
         """The manifest of the file that was written to `path`."""
         chosen = self._supernet(supernet, None)["id"]
-        manifest = self.client.export(read_arch(arch), path, precision=precision, supernet=chosen)
+        manifest = self.client.export(
+            read_arch(arch), path, format=form, precision=precision, supernet=chosen
+        )
         return {"subnet": manifest["subnet"], "supernet": chosen, "path": str(path), **manifest}
 
     def predict(
@@ -113,7 +124,7 @@ class Remote:
         """See `Workbench.devices`."""
         chosen = self._supernet(supernet, None)["id"]
         known = [d for d in self.client.devices() if chosen in d["supernets"] and d["state"] == "ready"]
-        names = ("runtime", "threads", "description", "quality")
+        names = ("runtime", "threads", "description", "quality", "energy_quality", "held_out")
         devices = [{"name": d["id"], **{name: d[name] for name in names}} for d in known]
         return {"supernet": chosen, "devices": devices}
 

@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from service.devices import KnownDevice
 from service.fronts import StoredFront
 from service.jobs import Event, Failure, Job, JobState, Progress
+from service.measurements import MOST_SUBNETS, PHOTOS
 from service.settings import Settings
-from service.use_cases import EFFORTS, MOST_ISLANDS
+from service.use_cases import EFFORTS, MOST_ISLANDS, MOST_VERIFIED
 from service.workbench import DEFAULT_OBJECTIVES
 
 _DEFAULTS = Settings()
@@ -92,6 +93,13 @@ class SearchCreate(_Request):
     islands: int | None = Field(
         None, ge=1, le=MOST_ISLANDS, description="Search on so many islands, side by side on Ray."
     )
+    verify: int | None = Field(
+        None,
+        ge=1,
+        le=MOST_VERIFIED,
+        description="Measure so many of the subnets found, on photos and on this machine, correct the predictors and "
+        "search on: a front of measured subnets. Not on islands.",
+    )
 
 
 class SearchFork(_Request):
@@ -150,6 +158,12 @@ class SearchResultOut(_Answer):
     generations: int
     seconds: float = Field(description="Search time, in s.")
     reason: str = Field(description="Which condition ended it.", examples=["evaluations"])
+    measurements: int | None = Field(None, description="Subnets measured, where the search was to verify.")
+    failures: int | None = Field(None, description="Those of them that could not be measured.")
+    rounds: list[dict[str, Any]] | None = Field(
+        None,
+        description="What each round of measurements brought: hypervolume of the measured front, errors.",
+    )
 
 
 class JobOut(_Answer):
@@ -290,9 +304,13 @@ class ExportCreate(_Request):
 
     arch: ArchInput
     supernet: Name | None = None
-    format: Literal["onnx", "torch"] = Field("onnx", description="torch: a program for torch.export.load.")
+    format: Literal["onnx", "torch", "openvino", "coreml"] = Field(
+        "onnx",
+        description="torch: a program for torch.export.load; openvino, coreml: a zip with the model, where the "
+        "service has their packages.",
+    )
     precision: Literal["fp32", "fp16", "int8"] = Field(
-        "fp32", description="Of an ONNX file; int8 is calibrated on photos of the service."
+        "fp32", description="torch has fp32 only, int8 is for ONNX, calibrated on photos of the service."
     )
 
 
@@ -304,9 +322,9 @@ class ExportOut(JobOut):
     format: str
     precision: str
     manifest: dict[str, Any] | None = Field(
-        description="sha256, size_bytes, opset, parity_error and correlation with the maps of torch, seconds; "
-        "input and output: names, types, shapes and what the values mean; latency_ms: median of some runs with "
-        "onnxruntime on one thread of the service's machine."
+        description="sha256, size_bytes, opset, parity_error and correlation with the maps of torch (null for Core "
+        "ML: not measured), seconds; input and output: names, types, shapes and what the values mean; latency_ms: "
+        "median of some runs with onnxruntime on one thread of the service's machine."
     )
     links: dict[str, str]
 
@@ -322,6 +340,60 @@ class ExportOut(JobOut):
             precision=job.request["precision"],
             manifest={k: v for k, v in job.result.items() if k != "artifact"} or None,
             links={"self": here, **({"file": f"{here}/file"} if job.state is JobState.SUCCEEDED else {})},
+        )
+
+
+class MeasurementCreate(_Request):
+    """Subnets to measure on the service's machine."""
+
+    subnets: list[ArchInput] = Field(min_length=1, max_length=MOST_SUBNETS, examples=[["min", "random:7"]])
+    supernet: Name | None = None
+    accuracy: bool = Field(False, description="Score them on photos that training left out.")
+    latency: bool = Field(True, description="Time them, one photo at a time.")
+    device: Name | None = Field(
+        None, description="The device to time them as, which must be that machine; the service's own without."
+    )
+    accuracy_metric: Metric = Field("cc", description="The metric that accuracy means in the answer.")
+    photos: int = Field(PHOTOS, ge=1, le=1000, description="Photos to score them on.")
+
+
+class MeasuredSubnet(_Answer):
+    """What was measured of a subnet beside what is predicted; all null until the job has succeeded."""
+
+    id: str
+    accuracy: Quantity | None = Field(None, description="In the chosen metric.")
+    latency_ms: Quantity | None = Field(None, description="On the device, one photo, in ms.")
+    scores: dict[str, float | None] | None = Field(
+        None, description="Measured cc, nss, sim, auc and kld; null where they were not asked for."
+    )
+    failure: str | None = Field(None, description="Why it could not be measured.")
+
+
+class MeasurementOut(JobOut):
+    """A measurement of some subnets."""
+
+    supernet: str
+    device: str
+    accuracy_metric: str
+    photos: int
+    fraction: float = Field(ge=0, le=1, description="How far it is.")
+    subnets: list[MeasuredSubnet]
+    links: dict[str, str]
+
+    @classmethod
+    def of(cls, job: Job) -> MeasurementOut:
+        """From the domain."""
+        request = job.request
+        found = job.result.get("subnets", [{"id": name} for name in request["subnets"]])
+        return cls(
+            **_job(job),
+            supernet=request["supernet"],
+            device=request["device"],
+            accuracy_metric=request["metric"],
+            photos=request["photos"],
+            fraction=job.progress.fraction if job.progress else 0.0,
+            subnets=[MeasuredSubnet.model_validate(subnet) for subnet in found],
+            links={"self": f"/v1/measurements/{job.id}"},
         )
 
 

@@ -93,7 +93,9 @@ class Settings:
     max_body_bytes: int = field(
         default=1_000_000, metadata={_ABOUT: "largest JSON body that the service accepts"}
     )
-    max_queue: int = field(default=100, metadata={_ABOUT: "most searches that may wait"})
+    max_queue: int = field(
+        default=100, metadata={_ABOUT: "most searches that may wait, and most measurements"}
+    )
     max_evaluations: int = field(
         default=5_000_000, metadata={_ABOUT: "most evaluations of one search over HTTP"}
     )

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 _DAY = 86_400.0
 _EVERY = 3600.0
-_FORGOTTEN = (JobKind.SEARCH, JobKind.EXPORT, JobKind.PACK)
+_FORGOTTEN = (JobKind.SEARCH, JobKind.EXPORT, JobKind.PACK, JobKind.MEASUREMENT)
 """Kinds of jobs that are forgotten; registered devices stay."""
 
 

@@ -24,6 +24,7 @@ from service.ports import Bench, Benches, JobStore, Place
 from service.runner import ANCESTORS, FRONT, search_request
 from service.workbench import DEFAULT_OBJECTIVES, SearchRequest
 from supernet.errors import CheckpointError, SettingsError
+from supernet.formats import PRECISIONS
 
 DEFAULT = "default"
 """Names the search that every service has: the front of the default supernet without constraints."""
@@ -32,6 +33,7 @@ EFFORTS: Mapping[str, int | None] = {"quick": 20_000, "balanced": None, "thoroug
 """Evaluations by effort; a balanced search ends when the front stops growing."""
 
 MOST_ISLANDS = 16
+MOST_VERIFIED = 200
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _CACHED_FRONTS = 16
@@ -81,20 +83,28 @@ class Searches:
         supernet: str | None = None,
         effort: str = "balanced",
         islands: int | None = None,
+        verify: int | None = None,
         key: str | None = None,
     ) -> tuple[Job, bool]:
-        """Queue a search, on islands if a number of them is given.
+        """Queue a search, on islands if a number of them is given; `verify` subnets of it are measured.
 
         Returns the job and whether it is new (see `JobStore.add`).
 
-        Raises what `Workbench.check` raises, SettingsError (too many evaluations), QueueFull,
+        Raises what `Workbench.check` raises, SettingsError (too many evaluations, islands to verify), QueueFull,
         IdempotencyMismatch.
         """
         bench = self._benches.get(supernet)
         request = self._with_effort(request, effort)
-        self._require_room()
-        bench.check(request)
-        job = self._new_search(bench, request, islands)
+        require_room(self._store, JobKind.SEARCH, self._limits.queue)
+        if verify is not None and islands is not None:
+            raise SettingsError(
+                "A search on islands is not verified here.",
+                field="verify",
+                value=verify,
+                remedy="Leave out islands or verify.",
+            )
+        bench.check(request, verify=verify is not None)
+        job = self._new_search(bench, request, islands=islands, verify=verify)
         return self._store.add(job, key=idempotency_key(key, job.request))
 
     def get(self, search_id: str) -> Job:
@@ -147,9 +157,10 @@ class Searches:
         )
         bench = self._benches.get(str(parent.request["supernet"]))
         request = self._with_effort(request, effort)
-        self._require_room()
-        bench.check(request)
-        job = replace(self._new_search(bench, request, parent.request.get("islands")), parent=parent.id)
+        require_room(self._store, JobKind.SEARCH, self._limits.queue)
+        kept = {name: parent.request.get(name) for name in ("islands", "verify")}
+        bench.check(request, verify=kept["verify"] is not None)
+        job = replace(self._new_search(bench, request, **kept), parent=parent.id)
         ancestors = json.dumps(front.table["id"].tolist()).encode()
         named = idempotency_key(key, {**job.request, "parent": parent.id})
         return self._store.add(job, key=named, blobs={ANCESTORS: ancestors})
@@ -209,10 +220,9 @@ class Searches:
             return self._store.add(shipped[0], blobs={FRONT: shipped[1].to_bytes()})[0]
         return self._store.add(job)[0]
 
-    def _new_search(self, bench: Bench, request: SearchRequest, islands: int | None) -> Job:
-        stored = {"supernet": bench.id, **request.to_json()}
-        if islands is not None:
-            stored["islands"] = islands
+    def _new_search(self, bench: Bench, request: SearchRequest, **options: int | None) -> Job:
+        wanted = {name: value for name, value in options.items() if value is not None}
+        stored = {"supernet": bench.id, **request.to_json(), **wanted}
         return Job(new_id("search", self._clock()), JobKind.SEARCH, _plain(stored), self._clock())
 
     def _resolve(self, search_id: str) -> str:
@@ -244,17 +254,6 @@ class Searches:
             )
         return replace(request, evaluations=evaluations)
 
-    def _require_room(self) -> None:
-        waiting = sum(
-            count.jobs
-            for count in self._store.counts()
-            if count.kind is JobKind.SEARCH and count.state is JobState.QUEUED
-        )
-        if waiting >= self._limits.queue:
-            raise QueueFull(
-                f"{waiting} searches are waiting already.", remedy="Try again later, or cancel some."
-            )
-
 
 class Exports:
     """Export jobs and their files."""
@@ -283,7 +282,7 @@ class Exports:
         supernet: str | None = None,
         key: str | None = None,
     ) -> tuple[Job, bool]:
-        """Queue an export as `onnx` (fp32, fp16, int8) or `torch` (fp32).
+        """Queue an export in a format and a precision that it comes in (see `supernet.formats`).
 
         Raises InvalidArch, CheckpointError, SettingsError (the precision), IdempotencyMismatch.
         """
@@ -313,12 +312,14 @@ class Exports:
             )
         path = self._artifacts.path(str(job.result["artifact"]))
         precision = job.request["precision"]
-        mark = "" if precision == "fp32" else f"-{precision}"
-        return path, f"{job.result['subnet']}{mark}{path.suffix}"
+        marks = [job.request["format"]] if path.suffix == ".zip" else []
+        marks += [] if precision == "fp32" else [precision]
+        return path, "-".join([job.result["subnet"], *marks]) + path.suffix
 
     def _check_precision(self, form: str, precision: str) -> None:
-        if form == "torch" and precision != "fp32":
-            reason, remedy = "torch files have full precision.", "Choose fp32, or the format onnx."
+        if precision not in PRECISIONS[form]:
+            reason = f"There are no {form} files in {precision}."
+            remedy = f"Choose {' or '.join(PRECISIONS[form])}, or the format onnx."
         elif precision == "int8" and not self._with_photos:
             reason = "This service has no photos to calibrate int8 on."
             remedy = "Choose fp16, or name a folder of photos with SALNAS_PHOTOS."
@@ -416,6 +417,20 @@ def idempotency_key(key: str | None, request: Mapping[str, Any]) -> IdempotencyK
         return None
     content = json.dumps(request, sort_keys=True, separators=(",", ":"))
     return IdempotencyKey(key, hashlib.sha256(content.encode()).hexdigest())
+
+
+def require_room(store: JobStore, kind: JobKind, limit: int) -> None:
+    """Raise QueueFull where `limit` jobs of a kind are waiting."""
+    waiting = sum(
+        count.jobs for count in store.counts() if count.kind is kind and count.state is JobState.QUEUED
+    )
+    if waiting >= limit:
+        raise QueueFull(
+            f"{waiting} jobs of this kind are waiting already.",
+            field="kind",
+            value=kind.value,
+            remedy="Try again later, or cancel some.",
+        )
 
 
 def _page(store: JobStore, kind: JobKind, state: JobState | None, after: Place | None, limit: int) -> Page:

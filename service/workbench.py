@@ -21,17 +21,21 @@ from service.estimates import COSTS, ENERGY, LATENCY, METRICS, Choice, Estimates
 from service.supernets import SupernetFile, find_supernet
 from supernet.cost import cost, layer_table
 from supernet.errors import CheckpointError, DeviceError, InvalidArch, SettingsError
+from supernet.formats import check_precision
 from supernet.space import Arch, Rows, Space, get_space, list_spaces
 
 if TYPE_CHECKING:
     import pandas as pd
     from PIL import Image
 
+    from predictors.devices import Device
+    from predictors.latency import LatencyPredictor
     from search.again import Again
     from search.engine import Generation
     from search.executors import Executor
+    from search.instruments import LatencyMeter
     from search.islands import Ring
-    from search.measuring import Measurement
+    from search.measuring import Measurement, Outcome
     from search.problem import Objective
     from search.record import Record
     from search.run import SearchResult, Stop
@@ -233,26 +237,29 @@ class Workbench:
         verification: Verification,
         *,
         on_generation: Callable[[Generation], None] | None = None,
+        on_found: Callable[[SearchResult], None] | None = None,
         on_measured: Callable[[int, int], None] | None = None,
         on_round: Callable[[Round], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
         directory: Path | None = None,
         resume: bool = False,
+        save_every: float = 5.0,
+        warm_start: Rows | None = None,
         ring: Ring | None = None,
         executor: Executor | None = None,
     ) -> Verified:
         """Search as `search` does, then measure what it found, correct the predictors and search on.
 
-        The front that is returned holds measured subnets only. In `directory` every measured value is kept as
-        soon as it is there, and used by the next call with that directory; `resume` continues the search before
-        it too. Subnets are measured by `executor` (default: here, one after the other). Raises what `search`
-        raises, DataError (no photos), DeviceError (a device that cannot be timed from here) and SettingsError
-        (nothing to measure).
+        `on_found` is called with what the search found, before anything is measured. The front that is returned
+        holds measured subnets only. In `directory` every measured value is kept as soon as it is there, and used by
+        the next call with that directory; `resume` continues the search before it too. Subnets are measured by
+        `executor` (default: here, one after the other). Raises what `search` raises, DataError (no photos),
+        DeviceError (a device that cannot be timed from here) and SettingsError (nothing to measure).
         """
         from search.verify import Effort, verify
 
         names, objectives = self._wanted(request)
-        meters = self._meters(names, request.choice, verification)
+        meters = self._meters(names, request.choice, verification, here=executor is None)
         effort = Effort(verification.measurements)
         found = self.search(
             request,
@@ -260,9 +267,13 @@ class Workbench:
             should_stop=should_stop,
             directory=None if directory is None else directory / PREDICTED_SEARCH,
             resume=resume,
+            save_every=save_every,
+            warm_start=warm_start,
             ring=ring,
             executor=executor,
         )
+        if on_found is not None:
+            on_found(found)
         return verify(
             self.space,
             partial(self.estimates.evaluate, names=names, choice=request.choice),
@@ -279,6 +290,49 @@ class Workbench:
             directory=directory,
             provenance=self._provenance(request) | {"verification": asdict(verification)},
         )
+
+    def measure(
+        self,
+        rows: Rows,
+        names: Sequence[str],
+        choice: Choice,
+        *,
+        data: str = Verification.data,
+        photos: int = Verification.photos,
+        directory: Path | None = None,
+        on_measured: Callable[[int, int], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> Outcome | None:
+        """Measure subnets (n, d) on this machine: `names` are accuracy (which gives all metrics) and latency_ms.
+
+        Accuracy is on the last `photos` of the training split of `data`. In `directory` every value is kept as soon
+        as it is there, and found again by the next call; `on_measured` is called then with how many there are and
+        will be. Returns None where `should_stop` came first. Raises DataError (no photos), DeviceError (the device
+        is unknown, or is not this machine), PredictorError (no subnet could be measured).
+        """
+        from search.executors import InProcess
+        from search.measuring import Asker, MeasuredTable, Outcome
+
+        meters = self._meters(names, choice, Verification(len(rows), data, photos), here=True)
+        tables = [MeasuredTable(self.space, meter, directory) for meter in meters]
+        asker = Asker(tables, InProcess(), len(rows), on_measured, should_stop)
+        if len(asker.measure(rows)) < len(rows):
+            return None
+        columns = asker.values(rows)
+        if all(np.isnan(column).all() for column in columns.values()):
+            raise asker.refusal(rows)
+        return Outcome(columns, tuple(asker.failures(rows)))
+
+    def check_measurable(self, names: Sequence[str], choice: Choice) -> None:
+        """Refuse columns that cannot be measured on any machine: DeviceError, SettingsError."""
+        if not any(self.estimates.is_predicted(name) for name in names):
+            raise SettingsError(
+                "There is nothing to measure.",
+                field="verify",
+                value=list(names),
+                remedy="Name accuracy or latency; costs are known without.",
+            )
+        self._devices_to_time(names, choice)
 
     def run_again(
         self, directory: Path, *, out: Path | None = None, executor: Executor | None = None
@@ -320,12 +374,14 @@ class Workbench:
         }
         return replace(again, differences={**again.differences, **refitted}), request
 
-    def check(self, request: SearchRequest) -> None:
-        """Refuse a request that cannot be searched for, with the errors of `search`; does not search."""
+    def check(self, request: SearchRequest, *, verify: bool = False) -> None:
+        """Refuse a request that cannot be searched for, or verified, with the errors of `search`; does not search."""
         from search.feasibility import feasible_rows
         from search.problem import make_problem
 
         names, objectives = self._wanted(request)
+        if verify:
+            self.check_measurable(names, request.choice)
         evaluate = lambda rows: self.estimates.evaluate(rows, names, request.choice)  # noqa: E731
         feasible_rows(make_problem(self.space, evaluate, objectives, request.constraints), request.seed)
 
@@ -360,7 +416,7 @@ class Workbench:
             "generations": result.generations,
             "seconds": result.seconds,
             "reason": result.reason,
-            **({} if verified is None else _measured_json(verified)),
+            **({} if verified is None else measured_json(verified)),
         }
 
     def rows_of(self, front: pd.DataFrame) -> Rows:
@@ -386,29 +442,35 @@ class Workbench:
         ]
 
     def export(
-        self, arch: Arch, path: Path, precision: str = "fp32", photos: Sequence[Image.Image] = ()
+        self,
+        arch: Arch,
+        path: Path,
+        precision: str = "fp32",
+        photos: Sequence[Image.Image] = (),
+        form: str = "onnx",
     ) -> ExportReport:
-        """Write a subnet as ONNX, checked against torch.
+        """Write a subnet in a format (see `supernet.formats`), checked against torch.
 
-        `photos`, of any size, are what int8 is calibrated on and what the check compares. Raises ExportError.
+        `photos`, of any size, are what ONNX in int8 is calibrated on and checked with. Raises ExportError.
         """
-        from supernet.export import export_onnx
+        from supernet.export import export_coreml, export_onnx, export_openvino, export_torch
         from supernet.images import resize_photo
 
+        check_precision(form, precision)
+        net, metadata = self.net(arch), self._export_metadata(arch)
+        if form == "torch":
+            return export_torch(net, path, metadata=metadata)
+        if form != "onnx":
+            write = {"openvino": export_openvino, "coreml": export_coreml}[form]
+            return write(net, path, metadata=metadata, precision=cast("Precision", precision))
         fitted = [np.asarray(resize_photo(photo, arch.resolution)).transpose(2, 0, 1) for photo in photos]
         return export_onnx(
-            self.net(arch),
+            net,
             path,
-            metadata=self._export_metadata(arch),
+            metadata=metadata,
             precision=cast("Precision", precision),
             photos=np.stack(fitted) if fitted else None,
         )
-
-    def export_torch(self, arch: Arch, path: Path) -> ExportReport:
-        """Write a subnet for `torch.export.load`, checked against the network. Raises ExportError."""
-        from supernet.export import export_torch
-
-        return export_torch(self.net(arch), path, metadata=self._export_metadata(arch))
 
     def predict(self, arch: Arch, image: Image.Image) -> NDArray[np.float32]:
         """The saliency map of a photo at its own size: (H, W) in [0, 1]."""
@@ -455,14 +517,45 @@ class Workbench:
         )
         return tuple(name for name in known if name in named), objectives
 
-    def _meters(self, names: Sequence[str], choice: Choice, verification: Verification) -> list[Measurement]:
-        """Instruments for the predicted ones among the columns `names`."""
-        from predictors.devices import load_device
-        from search.instruments import accuracy_meter, latency_meter
+    def _meters(
+        self, names: Sequence[str], choice: Choice, verification: Verification, *, here: bool = False
+    ) -> list[Measurement]:
+        """Instruments for the predicted ones among the columns `names`; with `here` for this machine."""
+        from search.instruments import accuracy_meter
 
-        found: list[Measurement] = []
-        predicted = [self.estimates.full_name(name, choice) for name in names if name not in COSTS]
-        for name in predicted:
+        timers = self._timers(names, choice)
+        for timer in timers if here else ():
+            timer.require_here()
+        if not any(self.estimates.full_name(name, choice) in METRICS for name in names):
+            return [*timers]
+        meter = accuracy_meter(
+            self.supernet,
+            self.file.fingerprint,
+            choice.metric,
+            data=verification.data,
+            photos=verification.photos,
+        )
+        return [*timers, meter]
+
+    def _timers(self, names: Sequence[str], choice: Choice) -> list[LatencyMeter]:
+        """Instruments for the latencies among the columns `names`. Raises DeviceError, also for an energy."""
+        from search.instruments import latency_meter
+
+        return [
+            latency_meter(
+                self.supernet,
+                device,
+                (f"{LATENCY}@{device.name}", *([LATENCY] if device.name == choice.device else [])),
+            )
+            for device in self._devices_to_time(names, choice)
+        ]
+
+    def _devices_to_time(self, names: Sequence[str], choice: Choice) -> list[Device]:
+        """The devices whose latency is among the columns `names`. Raises DeviceError as `_timers` does."""
+        from predictors.devices import how_timed
+
+        full = [self.estimates.full_name(name, choice) for name in names]
+        for name in full:
             if name.startswith(ENERGY):
                 raise DeviceError(
                     f"{name} cannot be measured from here.",
@@ -470,20 +563,21 @@ class Workbench:
                     value=name,
                     remedy="Search without verification, measure the front on the device, and register it again.",
                 )
-        for device in dict.fromkeys(name.partition("@")[2] for name in predicted if name.startswith(LATENCY)):
-            columns = (f"{LATENCY}@{device}", *([LATENCY] if device == choice.device else []))
-            folder = self.results / "predictors" / self.id
-            found.append(latency_meter(self.supernet, load_device(folder, device, self.space), columns))
-        if any(name in METRICS for name in predicted):
-            meter = accuracy_meter(
-                self.supernet,
-                self.file.fingerprint,
-                choice.metric,
-                data=verification.data,
-                photos=verification.photos,
-            )
-            found.append(meter)
-        return found
+        wanted = dict.fromkeys(name.partition("@")[2] for name in full if name.startswith(LATENCY))
+        devices = [self._device(name) for name in wanted]
+        for device in devices:
+            how_timed(device)
+        return devices
+
+    def _device(self, name: str) -> Device:
+        """What is known of a device, be it one that was registered. Raises DeviceError."""
+        from predictors.devices import Device, load_device, predictor_path
+
+        predictor = self.estimates.predictor(LATENCY, Choice("", name))
+        folder = self.results / "predictors" / self.id
+        if predictor_path(folder, name).is_file():
+            return load_device(folder, name, self.space)
+        return Device(name, cast("LatencyPredictor", predictor))
 
     def _provenance(self, request: SearchRequest) -> dict[str, Any]:
         return {
@@ -649,7 +743,8 @@ def _space_of_ids(ids: Sequence[str]) -> Space:
     return get_space(name)
 
 
-def _measured_json(verified: Verified) -> dict[str, Any]:
+def measured_json(verified: Verified) -> dict[str, Any]:
+    """How the verification of a search went, as plain data."""
     return {
         "measurements": verified.measurements,
         "failures": verified.failures,

@@ -12,7 +12,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from service.errors import LeaseLost, NotFound, Unavailable, plain
@@ -200,14 +200,21 @@ class _Session:
             time.sleep(min(0.1, seconds))
         return self.should_stop()
 
-    def report(self, progress: Progress, *, blobs: Blobs | None = None, saved: bool = False) -> None:
+    def report(
+        self,
+        progress: Progress,
+        *,
+        notes: Sequence[Note] = (),
+        blobs: Blobs | None = None,
+        saved: bool = False,
+    ) -> None:
         """See `Session.report`. A store that does not answer costs the report, not the search."""
         note = Note("progress", asdict(progress))
         try:
             self._store.update(
                 self.job.id,
                 lambda job: job.advanced(self.token, progress, saved=saved),
-                notes=[note],
+                notes=[*notes, note],
                 blobs=blobs,
             )
         except Unavailable as error:

@@ -1,4 +1,4 @@
-"""Subnets as files for other programs: ONNX in three precisions, and torch.export.
+"""Subnets as files for other programs: ONNX in three precisions, torch.export, OpenVINO and Core ML.
 
 Every file takes photos of 0 to 255 and returns maps of 0 to 1, so that it is used without this package:
 
@@ -6,7 +6,8 @@ Every file takes photos of 0 to 255 and returns maps of 0 to 1, so that it is us
     photo = np.asarray(Image.open("photo.jpg").convert("RGB").resize((width, height)))
     (saliency,) = session.run(None, {"image": photo.transpose(2, 0, 1)[None]})  # (1, height, width)
 
-Every file is loaded again and compared with torch before it gets its name; one that differs is not kept.
+Every file is loaded again and compared with torch before it gets its name; one that differs is not kept. Of a
+Core ML file only the ends are compared: what runs it is macOS.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import json
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from importlib import metadata as packages
 from pathlib import Path
@@ -34,10 +37,11 @@ from supernet.cost import cost
 from supernet.data.synthetic import SyntheticDataset
 from supernet.errors import ExportError
 from supernet.files import atomic_path
+from supernet.formats import check_known, check_precision
 from supernet.images import normalise
 from supernet.network import SaliencyNet
 from supernet.onnx_graph import OPSET, Head, InputType, saliency_model
-from supernet.runtime import import_for_export, onnx_session
+from supernet.runtime import import_for_export, import_openvino, onnx_session
 from supernet.space import get_space
 
 if TYPE_CHECKING:
@@ -54,18 +58,19 @@ TOLERANCES: dict[str, float | None] = {"fp32": 1e-4, "fp16": 0.05, "int8": None}
 _COMPARED = 4
 """Photos of those given that are compared with torch."""
 
-TORCH_METADATA = "salnas.json"
-"""The extra file of a torch.export file that holds the metadata."""
+METADATA_FILE = "salnas.json"
+"""Holds the metadata, in the files that are zips."""
 
 
 @dataclass(frozen=True)
 class ExportReport:
     """A file that was written, and how it compares with torch.
 
-    parity_error  largest absolute difference of the maps over photos (a drawn one and noise, or those given)
-    correlation   lowest Pearson correlation of a map with torch's; NaN for flat maps
+    parity_error  largest absolute difference of the maps over photos (a drawn one and noise, or those given); NaN
+                  for Core ML, where it is not measured
+    correlation   lowest Pearson correlation of a map with torch's; NaN for flat maps, and for Core ML
     seconds       the whole export took, with the check
-    opset         of ONNX; 0 for torch.export
+    opset         of ONNX; 0 for other formats
     """
 
     path: Path
@@ -109,7 +114,7 @@ def export_onnx(
         ("input_type", input_type, InputType),
         ("head", head, Head),
     ):
-        _check_choice(name, value, get_args(choices))
+        check_known(name, value, get_args(choices))
     toolkit = import_for_export("onnx")
     photos = _check_photos(net, photos, needed=precision == "int8")
     net = _frozen(net)
@@ -213,13 +218,145 @@ def export_torch(
 
     facts = _write_checked(
         path,
-        lambda file: torch.export.save(program, file, extra_files={TORCH_METADATA: json.dumps(properties)}),
+        lambda file: torch.export.save(program, file, extra_files={METADATA_FILE: json.dumps(properties)}),
         run,
         expected=_torch_maps(net, photos),
         tolerance=TOLERANCES["fp32"],
     )
     seconds = time.perf_counter() - began
     return ExportReport(Path(path), **facts, seconds=seconds, opset=0, format="torch", precision="fp32")
+
+
+def export_openvino(
+    net: SaliencyNet,
+    path: Path | str,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    precision: Precision = "fp32",
+) -> ExportReport:
+    """Write `net` in evaluation mode for OpenVINO: a zip of subnet.xml, subnet.bin and the metadata, salnas.json.
+
+    Input and output are those of `export_onnx`. `precision` is that of the weights, fp32 or fp16; it is run in single
+    precision to compare it. Raises ExportError as `export_onnx` does, and where OpenVINO is not installed.
+    """
+    began = time.perf_counter()
+    check_precision("openvino", precision)
+    import_for_export("onnx")
+    toolkit = import_openvino()
+    net = _frozen(net)
+    photos = _check_photos(net, None)
+    properties = _properties(net, metadata or {}, "openvino", precision, "uint8")
+    core = toolkit.Core()
+    model = core.read_model(saliency_model(net, head="plain").SerializeToString(deterministic=True))
+
+    def write(folder: Path) -> None:
+        toolkit.save_model(model, folder / "subnet.xml", compress_to_fp16=precision == "fp16")
+
+    def run(file: Path) -> Maps:
+        with _unpacked(file) as folder:
+            hints = {"INFERENCE_PRECISION_HINT": "f32"}
+            compiled = core.compile_model(folder / "subnet.xml", "CPU", hints)
+            return np.array(compiled(photos)["saliency"])
+
+    facts = _write_checked(
+        path,
+        lambda file: _pack(file, write, properties),
+        run,
+        expected=_torch_maps(net, photos),
+        tolerance=TOLERANCES[precision],
+    )
+    seconds = time.perf_counter() - began
+    return ExportReport(Path(path), **facts, seconds=seconds, opset=0, format="openvino", precision=precision)
+
+
+def export_coreml(
+    net: SaliencyNet,
+    path: Path | str,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    precision: Precision = "fp32",
+) -> ExportReport:
+    """Write `net` in evaluation mode for Core ML: a zip of subnet.mlpackage and the metadata, salnas.json.
+
+    An ML program for macOS 12 or iOS 15; its input `image` is one picture, W wide and H high, its output `saliency`
+    (1, H, W) float32. `precision` is that of weights and computation, fp32 or fp16. Raises ExportError as
+    `export_onnx` does, and where coremltools is not installed.
+    """
+    began = time.perf_counter()
+    check_precision("coreml", precision)
+    net = _frozen(net)
+    properties = _properties(net, metadata or {}, "coreml", precision, "image")
+    example = torch.from_numpy(_check_photos(net, None)[:1]).float()
+    with _quiet():
+        toolkit = import_for_export("coremltools", "'salnas[coreml]'")
+        with torch.no_grad():
+            traced = torch.jit.trace(_PhotoToMap(net).eval(), example)  # type: ignore[no-untyped-call]
+        model = toolkit.convert(
+            traced,
+            inputs=[toolkit.ImageType("image", example.shape, color_layout=toolkit.colorlayout.RGB)],
+            outputs=[toolkit.TensorType("saliency", dtype=np.float32)],
+            convert_to="mlprogram",
+            compute_precision=getattr(toolkit.precision, {"fp32": "FLOAT32", "fp16": "FLOAT16"}[precision]),
+            minimum_deployment_target=toolkit.target.iOS15,
+            skip_model_load=True,
+        )
+    model.user_defined_metadata.update(properties)
+
+    def check(file: Path) -> tuple[float, float]:
+        with _unpacked(file) as folder, _quiet():
+            loaded = toolkit.models.MLModel(str(folder / "subnet.mlpackage"), skip_model_load=True)
+        _check_ends(loaded.get_spec().description, net.resolution)
+        return float("nan"), float("nan")
+
+    def write(folder: Path) -> None:
+        model.save(str(folder / "subnet.mlpackage"))
+
+    facts = _write_once(path, lambda file: _pack(file, write, properties), check)
+    seconds = time.perf_counter() - began
+    return ExportReport(Path(path), **facts, seconds=seconds, opset=0, format="coreml", precision=precision)
+
+
+def _check_ends(description: Any, resolution: tuple[int, int]) -> None:
+    """Compare what goes in and out of a Core ML model with what should. Raises ExportError."""
+    height, width = resolution
+    inputs = [(i.name, i.type.imageType.height, i.type.imageType.width) for i in description.input]
+    outputs = [(o.name, *o.type.multiArrayType.shape) for o in description.output]
+    if inputs != [("image", height, width)] or outputs != [("saliency", 1, height, width)]:
+        raise ExportError(
+            f"The exported file takes {inputs} and returns {outputs}.",
+            field="interface",
+            value=str(inputs),
+            remedy="No file was kept. Report this with the versions of torch and coremltools.",
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the bars and the advice that coremltools writes to standard error."""
+    with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _pack(file: Path, write: Callable[[Path], object], properties: Mapping[str, str]) -> None:
+    """Zip, without dates, what `write` leaves in a folder, and the metadata."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write(folder)
+        (folder / METADATA_FILE).write_text(json.dumps(properties), encoding="utf-8")
+        with zipfile.ZipFile(file, "w") as archive:
+            for part in sorted(folder.rglob("*")):
+                if part.is_file():
+                    entry = zipfile.ZipInfo(part.relative_to(folder).as_posix())
+                    entry.external_attr = 0o644 << 16
+                    archive.writestr(entry, part.read_bytes())
+
+
+@contextmanager
+def _unpacked(file: Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(file) as archive:
+        archive.extractall(folder)
+        yield Path(folder)
 
 
 class _PhotoToMap(nn.Module):
@@ -248,16 +385,6 @@ def _frozen(net: SaliencyNet) -> SaliencyNet:
                 remedy="Export a checkpoint from before training went wrong.",
             )
     return net
-
-
-def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ExportError(
-            f"There is no {name} {value!r}.",
-            field=name,
-            value=value,
-            remedy=f"Choose one of {', '.join(choices)}.",
-        )
 
 
 def _check_photos(net: SaliencyNet | ReferenceNet, photos: Photos | None, *, needed: bool = False) -> Photos:
@@ -313,12 +440,13 @@ def _properties(
 
 
 def _interface(resolution: tuple[int, int], input_type: str) -> dict[str, str]:
-    """How a file is fed, and what its output is."""
+    """How a file is fed, and what its output is; an image comes alone."""
+    batch = 1 if input_type == "image" else "batch"
     return {
         "input": json.dumps(
             {
                 "name": "image",
-                "shape": ["batch", 3, *resolution],
+                "shape": [batch, 3, *resolution],
                 "type": input_type,
                 "colour": "RGB",
                 "range": [0, 255],
@@ -329,7 +457,7 @@ def _interface(resolution: tuple[int, int], input_type: str) -> dict[str, str]:
         "output": json.dumps(
             {
                 "name": "saliency",
-                "shape": ["batch", *resolution],
+                "shape": [batch, *resolution],
                 "type": "float32",
                 "range": [0, 1],
                 "activation": "inside the graph: sigmoid",
@@ -356,10 +484,17 @@ def _write_checked(
     tolerance: float | None,
 ) -> dict[str, Any]:
     """`write` a temporary file, `run` it, compare, and only then give it its name. Raises ExportError."""
+    return _write_once(path, write, lambda file: _compare(expected, run(file), tolerance))
+
+
+def _write_once(
+    path: Path | str, write: Callable[[Path], object], check: Callable[[Path], tuple[float, float]]
+) -> dict[str, Any]:
+    """`write` a temporary file, `check` it (difference and correlation), and only then give it its name."""
     try:
         with atomic_path(path) as file:
             write(file)
-            error, correlation = _compare(expected, run(file), tolerance)
+            error, correlation = check(file)
             with file.open("rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
             size = file.stat().st_size

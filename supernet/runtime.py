@@ -5,6 +5,7 @@ onnxruntime is imported when a session is opened, so that a machine without it c
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,8 +84,14 @@ def measure_latency(
     return Latency(median, float(np.median(np.abs(times - median))), runs)
 
 
-def import_for_export(name: str) -> Any:
-    """A package that training does without. Raises ExportError where it is not installed."""
+def import_openvino() -> Any:
+    """OpenVINO without its telemetry, which reports every import. Raises ExportError where it is not installed."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    return import_for_export("openvino", "'salnas[openvino]'")
+
+
+def import_for_export(name: str, install: str = "onnx onnxruntime") -> Any:
+    """A package that training does without. Raises ExportError, with what to `install`, where it is missing."""
     import importlib
 
     try:
@@ -94,5 +101,5 @@ def import_for_export(name: str) -> Any:
             f"Exports need the package {name}.",
             field="package",
             value=name,
-            remedy="Install it: pip install onnx onnxruntime.",
+            remedy=f"Install it: pip install {install}.",
         ) from error

@@ -19,7 +19,7 @@ OCTETS = "application/octet-stream"
 def create_export(
     body: ExportCreate, service: Service, response: Response, idempotency_key: IdempotencyKey = None
 ) -> ExportOut:
-    """Queue the export of a subnet, as ONNX or for torch."""
+    """Queue the export of a subnet, as ONNX, for torch, OpenVINO or Core ML."""
     job, _ = service.exports.submit(
         body.arch, form=body.format, precision=body.precision, supernet=body.supernet, key=idempotency_key
     )

@@ -66,6 +66,7 @@ def create_search(
         supernet=body.supernet,
         effort=body.effort,
         islands=body.islands,
+        verify=body.verify,
         key=idempotency_key,
     )
     response.headers["Location"] = f"/v1/searches/{job.id}"

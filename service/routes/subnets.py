@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from functools import partial
 from typing import Annotated, Any
 
@@ -134,5 +135,6 @@ def _picture(photo: Image.Image, saliency: NDArray[np.float32], style: str) -> b
     else:
         picture = Image.fromarray(np.rint(255 * stretch(saliency)).astype(np.uint8))
     stream = io.BytesIO()
-    picture.save(stream, format="PNG", compress_level=1)
+    # Photographs hardly repeat themselves: to look for repetitions takes longer and saves nothing.
+    picture.save(stream, format="PNG", compress_level=1, compress_type=zlib.Z_HUFFMAN_ONLY)
     return stream.getvalue()

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,21 +25,17 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
+from tests.fixtures.serving import SERVE, free_port, wait_for
+
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "results"
 SHIPPED = "salnas-osie"
 DESKTOP: ViewportSize = {"width": 1440, "height": 900}
 PHONE: ViewportSize = {"width": 390, "height": 844}
 PATIENCE_MS = 60_000
-_SERVE = "from service.main import serve; from service.settings import Settings; serve(Settings.from_environment())"
 _HARMLESS = ("GL Driver Message", "WebGL")
 
 expect.set_options(timeout=PATIENCE_MS)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 @dataclass
@@ -64,13 +58,13 @@ class Service:
         environment = {f"SALNAS_{name.upper()}": str(value) for name, value in {**chosen, **quick}.items()}
         with (self.state.parent / f"{self.port}.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", _SERVE],
+                [sys.executable, "-c", SERVE],
                 cwd=ROOT,
                 env={**os.environ, **environment, "OMP_NUM_THREADS": "1"},
                 stdout=log,
                 stderr=log,
             )
-        wait_for(self._ready)
+        wait_for(self._ready, 200)
 
     def stop(self) -> None:
         if self.process is not None:
@@ -106,14 +100,6 @@ class Service:
             return False
 
 
-def wait_for(what: Callable[[], Any], seconds: float = 200.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        if time.monotonic() > deadline:
-            raise TimeoutError
-        time.sleep(0.1)
-
-
 @pytest.fixture(scope="session")
 def shipped() -> Path:
     """The results folder of the repository; skips where the supernet or its predictors are not there."""
@@ -128,7 +114,7 @@ def shipped() -> Path:
 def service(tmp_path_factory: pytest.TempPathFactory, browser_path: str, shipped: Path) -> Iterator[Service]:
     """One service for all journeys that leave it running, its default front found."""
     with running(shipped, tmp_path_factory.mktemp("page") / "state", SHIPPED) as service:
-        wait_for(service.front_is_there)
+        wait_for(service.front_is_there, 200)
         yield service
 
 

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.e2e.conftest import Visit, drop, paste, query, wait_for
+from tests.e2e.conftest import Visit, drop, paste, query
+from tests.fixtures.serving import wait_for
 from tests.fixtures.tiny import write_photo
 
 pytestmark = pytest.mark.slow

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.e2e.conftest import DESKTOP, PHONE, ROOT, Service, Visit, browsing, visiting, wait_for
+from tests.e2e.conftest import DESKTOP, PHONE, ROOT, Service, Visit, browsing, visiting
+from tests.fixtures.serving import wait_for
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.e2e.conftest import DESKTOP, Service, Visit, browsing, visiting, wait_for
+from tests.e2e.conftest import DESKTOP, Service, Visit, browsing, visiting
+from tests.fixtures.serving import wait_for
 
 pytestmark = pytest.mark.slow
 

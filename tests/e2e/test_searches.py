@@ -7,7 +7,8 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.conftest import Service, Visit, latency, wait_for
+from tests.e2e.conftest import Service, Visit, latency
+from tests.fixtures.serving import wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -61,11 +62,28 @@ def test_the_form_refuses_the_impossible_and_starts_a_search(visit: Visit, servi
     page.locator(".facts code").wait_for()
 
 
+def test_the_form_has_the_best_measured(visit: Visit, service: Service) -> None:
+    visit.go("#/searches/new")
+    page = visit.page
+    field = page.get_by_label("Measure the best (subnets)")
+    field.fill("201")
+    page.get_by_role("button", name="Start the search").click()
+    expect(field).to_be_focused()
+    assert page.url.endswith("#/searches/new")
+    field.fill("1")
+    page.get_by_role("radio", name="Quick").check()
+    page.get_by_role("button", name="Start the search").click()
+    page.wait_for_url("**/#/searches/search-*")
+    search = page.url.rpartition("/")[2]
+    service.post(f"/v1/searches/{search}:cancel", {})
+    assert service.get(f"/v1/searches/{search}")["request"]["verify"] == 1
+
+
 def test_a_fork_keeps_the_constraints_that_the_form_has_no_field_for(visit: Visit, service: Service) -> None:
     _, largest = extremes(service)
     constraints = [f"latency_ms@cpu-2-threads<={largest}", "macs<=2e9"]
     made = service.post("/v1/searches", {"constraints": constraints, "effort": "quick"})
-    wait_for(lambda: service.get(f"/v1/searches/{made['id']}")["state"] == "succeeded")
+    wait_for(lambda: service.get(f"/v1/searches/{made['id']}")["state"] == "succeeded", 200)
     visit.go(f"#/searches/new?from={made['id']}")
     page = visit.page
     expect(page.get_by_text("Also kept: Latency on cpu-2-threads")).to_be_visible()
@@ -80,7 +98,7 @@ def test_a_fork_keeps_the_constraints_that_the_form_has_no_field_for(visit: Visi
 
 def test_searches_are_listed_filtered_and_compared(visit: Visit, service: Service) -> None:
     created = service.post("/v1/searches", {"objectives": ["accuracy", "macs"], "effort": "quick"})
-    wait_for(lambda: service.get(f"/v1/searches/{created['id']}")["state"] == "succeeded")
+    wait_for(lambda: service.get(f"/v1/searches/{created['id']}")["state"] == "succeeded", 200)
     visit.go("#/searches")
     page = visit.page
     expect(page.get_by_role("link", name="CC over macs").first).to_be_visible()

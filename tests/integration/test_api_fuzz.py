@@ -16,10 +16,7 @@ from pathlib import Path
 import pytest
 
 from service.keys import Scope, new_key
-from service.settings import Settings
-from tests.fixtures.made_up import use_made_up_accuracy, write_made_up_results
-from tests.fixtures.served import served
-from tests.fixtures.tiny import TINY
+from tests.fixtures.served import served_made_up
 
 SECONDS = int(os.environ.get("SALNAS_FUZZ_SECONDS", "0"))
 CHECKS = (
@@ -39,19 +36,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 @pytest.fixture
 def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, str]]:
-    """The address of a service on a free port, in a thread, and a key to it."""
-    write_made_up_results(tmp_path / "results")
-    use_made_up_accuracy(monkeypatch)
-    settings = Settings(
-        results=tmp_path / "results",
-        supernet=TINY,
-        state=tmp_path / "state",
-        max_evaluations=500,
-        max_queue=100_000,
-        keys="always",
-        rate=100_000,
-    )
-    with served(settings) as (address, app):
+    """The address of a service on a free port, in a thread, and a key to it; it has no photos to measure on."""
+    monkeypatch.setenv("SALNAS_DATA", str(tmp_path))
+    limits = {"max_evaluations": 500, "max_queue": 100_000, "rate": 100_000}
+    with served_made_up(tmp_path, keys="always", **limits) as (address, app):
         key, text = new_key("fuzz", Scope.ADMIN, 0.0)
         app.state.context.store.add_key(key)
         yield address, text

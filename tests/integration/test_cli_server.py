@@ -15,12 +15,11 @@ import pytest
 
 from search.islands import Ring
 from service.cli import run
-from service.settings import Settings
 from service.workbench import SearchRequest, Workbench
 from supernet.space import get_space
-from tests.fixtures.made_up import use_made_up_accuracy, write_made_up_results
-from tests.fixtures.served import served
+from tests.fixtures.served import served_made_up
 from tests.fixtures.tiny import TINY, write_photo
+from tests.unit.supernet.test_export import needs_openvino
 
 Salnas = Callable[..., Any]
 
@@ -29,12 +28,8 @@ Salnas = Callable[..., Any]
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """Address of a service and the results folder that it shares with the local commands."""
     folder = tmp_path_factory.mktemp("service")
-    write_made_up_results(folder / "results")
-    settings = Settings(results=folder / "results", supernet=TINY, state=folder / "state")
-    with pytest.MonkeyPatch.context() as patch:
-        use_made_up_accuracy(patch)
-        with served(settings) as (address, _):
-            yield address, folder / "results"
+    with served_made_up(folder) as (address, _):
+        yield address, folder / "results"
 
 
 @pytest.fixture
@@ -132,6 +127,13 @@ def test_an_export(salnas: Salnas) -> None:
     assert found["path"] == "net.onnx"
     (given,) = onnxruntime.InferenceSession("net.onnx").get_inputs()
     assert given.name == "image"
+
+
+@needs_openvino
+def test_an_export_in_another_format(salnas: Salnas) -> None:
+    found = salnas("export", "min", "--out", "net.zip", "--format", "openvino", server=True)
+    assert (found["format"], found["size_bytes"]) == ("openvino", Path("net.zip").stat().st_size)
+    assert found["parity_error"] <= 1e-4
 
 
 def test_predictions(salnas: Salnas) -> None:

@@ -12,23 +12,16 @@ import pandas as pd
 import pytest
 
 from service.client import Client, JobFailed, ServiceProblem
-from service.settings import Settings
 from supernet.cost import cost
 from supernet.space import get_space
-from tests.fixtures.made_up import use_made_up_accuracy, write_made_up_results
-from tests.fixtures.served import served
+from tests.fixtures.served import served_made_up
 from tests.fixtures.tiny import TINY, write_photo
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("service")
-    write_made_up_results(folder / "results")
-    settings = Settings(results=folder / "results", supernet=TINY, state=folder / "state")
-    with pytest.MonkeyPatch.context() as patch:
-        use_made_up_accuracy(patch)
-        with served(settings) as (found, _):
-            yield found
+    with served_made_up(tmp_path_factory.mktemp("service")) as (found, _):
+        yield found
 
 
 @pytest.fixture

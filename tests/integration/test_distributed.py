@@ -32,6 +32,7 @@ from search.run import SearchResult, Stop
 from search.synthetic import additive_space
 from search.verify import Effort, verify
 from supernet.errors import DeviceError, InfeasibleBudget, PredictorError
+from tests.fixtures.serving import descendants, kill_ray_workers
 
 pytestmark = [
     pytest.mark.slow,
@@ -113,7 +114,7 @@ def test_workers_killed_from_outside_change_nothing(ray_executor: RayExecutor) -
 
     def kill_all(generation: Generation) -> None:
         if generation.number == 10:
-            threading.Timer(0.1, lambda: killed.extend(kill_ray_workers())).start()
+            threading.Timer(0.1, lambda: killed.extend(kill_ray_workers(os.getpid()))).start()
 
     result = islands(ray_executor, slow, on_generation=kill_all)
     assert killed, "no worker was killed"
@@ -284,37 +285,6 @@ def test_ray_listens_on_loopback_only(ray_executor: RayExecutor) -> None:
     listening = listening_addresses(descendants(os.getpid()))
     assert len(listening) >= 3, "gcs, raylet and workers listen"
     assert [str(address) for address in listening if not address.is_loopback] == []
-
-
-def descendants(pid: int) -> list[int]:
-    """Processes that descend from `pid`, by /proc."""
-    parents: dict[int, int] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-    found, waiting = [], [pid]
-    while waiting:
-        parent = waiting.pop()
-        children = [child for child, of in parents.items() if of == parent]
-        found += children
-        waiting += children
-    return found
-
-
-def kill_ray_workers() -> list[int]:
-    """Send SIGKILL to every worker process of the Ray that this process started."""
-    killed = []
-    for pid in descendants(os.getpid()):
-        try:
-            title = Path(f"/proc/{pid}/cmdline").read_bytes()
-            if title.startswith((b"ray::_call", b"ray::IDLE")):
-                os.kill(pid, signal.SIGKILL)
-                killed.append(pid)
-        except OSError:
-            continue
-    return killed
 
 
 def listening_addresses(pids: list[int]) -> list[IPv4Address | IPv6Address]:

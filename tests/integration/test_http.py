@@ -6,10 +6,9 @@ import asyncio
 import hashlib
 import io
 import json
-import struct
+import sys
 import time
 import zipfile
-import zlib
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -34,6 +33,8 @@ from supernet.errors import ExportError
 from supernet.space import Rows, get_space
 from tests.fixtures.made_up import use_made_up_accuracy, write_made_up_results
 from tests.fixtures.tiny import TINY, write_photo
+from tests.unit.supernet.test_export import needs_coreml, needs_openvino
+from tests.unit.supernet.test_images import bomb
 
 PROBLEM = "application/problem+json"
 QUICK = {"evaluations": 600, "seed": 1}
@@ -103,17 +104,6 @@ def photo(size: tuple[int, int] = (80, 60)) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG")
     return stream.getvalue()
-
-
-def bomb() -> bytes:
-    """A PNG of a few bytes that claims to be 60,000 x 60,000 pixels."""
-    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
-    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"\0" * 1000)), (b"IEND", b"")]
-    body = b"".join(
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        for name, data in chunks
-    )
-    return b"\x89PNG\r\n\x1a\n" + body
 
 
 def is_problem(answer: httpx.Response, status: int, kind: str) -> dict[str, Any]:
@@ -452,7 +442,17 @@ async def test_export_a_subnet(settings: Settings) -> None:
     is_problem(bad, 422, "invalid-arch")
 
 
-@pytest.mark.parametrize(("form", "precision"), [("onnx", "fp16"), ("onnx", "int8"), ("torch", "fp32")])
+@pytest.mark.parametrize(
+    ("form", "precision"),
+    [
+        ("onnx", "fp16"),
+        ("onnx", "int8"),
+        ("torch", "fp32"),
+        pytest.param("openvino", "fp16", marks=needs_openvino),
+        # What a thread ignores of warnings, another may undo.
+        pytest.param("coreml", "fp32", marks=[needs_coreml, pytest.mark.filterwarnings("ignore")]),
+    ],
+)
 async def test_exports_in_other_forms(settings: Settings, tmp_path: Path, form: str, precision: str) -> None:
     for seed in range(3):
         write_photo(tmp_path / "photos" / f"{seed}.png", seed=seed)
@@ -466,18 +466,42 @@ async def test_exports_in_other_forms(settings: Settings, tmp_path: Path, form: 
         file = await client.get(export["links"]["file"])
     assert (export["format"], export["precision"]) == (form, precision)
     assert hashlib.sha256(file.content).hexdigest() == export["manifest"]["sha256"]
-    assert export["manifest"]["input"]["shape"] == ["batch", 3, 32, 32]
-    assert (export["manifest"]["latency_ms"] is None) == (form == "torch")
-    ending = {"onnx": f"-{precision}.onnx", "torch": ".pt2"}[form]
+    assert export["manifest"]["input"]["shape"] == [1 if form == "coreml" else "batch", 3, 32, 32]
+    assert (export["manifest"]["latency_ms"] is None) == (form != "onnx")
+    assert (export["manifest"]["parity_error"] is None) == (form == "coreml")
+    ending = {
+        "onnx": f"-{precision}.onnx",
+        "torch": ".pt2",
+        "openvino": f"-openvino-{precision}.zip",
+        "coreml": "-coreml.zip",
+    }[form]
     assert file.headers["content-disposition"].endswith(f'{ending}"')
 
 
 async def test_exports_that_cannot_be_made(settings: Settings) -> None:
     async with running(settings) as client:
         uncalibrated = await client.post("/v1/exports", json={"arch": "min", "precision": "int8"})
-        half = await client.post("/v1/exports", json={"arch": "min", "format": "torch", "precision": "fp16"})
-    for answer in (uncalibrated, half):
+        others = [
+            await client.post("/v1/exports", json={"arch": "min", "format": form, "precision": precision})
+            for form, precision in (("torch", "fp16"), ("openvino", "int8"), ("coreml", "int8"))
+        ]
+        unknown = await client.post("/v1/exports", json={"arch": "min", "format": "tflite"})
+    for answer in (uncalibrated, *others):
         assert is_problem(answer, 422, "invalid-settings")["field"] == "precision"
+    is_problem(unknown, 422, "invalid-request")
+
+
+@pytest.mark.parametrize(("form", "package"), [("openvino", "openvino"), ("coreml", "coremltools")])
+async def test_an_export_whose_package_is_missing_says_what_to_install(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, form: str, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    async with running(settings) as client:
+        answer = await client.post("/v1/exports", json={"arch": "min", "format": form})
+        export = await finished(client, answer.headers["location"])
+    assert export["state"] == "failed"
+    assert (export["error"]["field"], export["error"]["value"]) == ("package", package)
+    assert f"salnas[{form}]" in export["error"]["remedy"]
 
 
 def session_type(session: Any) -> Any:
@@ -543,7 +567,7 @@ async def test_the_map_of_a_photo(settings: Settings) -> None:
         (b"no image", "invalid-image"),
         (b"", "invalid-image"),
         (photo()[:200], "invalid-image"),
-        (bomb(), "invalid-image"),
+        (bomb(60_000, 60_000), "invalid-image"),
     ],
 )
 async def test_a_photo_that_is_none(settings: Settings, content: bytes, kind: str) -> None:
@@ -741,12 +765,7 @@ OPEN = {"/healthz", "/readyz", "/openapi.json", "/docs", "/docs/oauth2-redirect"
 
 
 async def test_with_keys_nothing_is_open_but_health_and_the_document(settings: Settings) -> None:
-    app = create_app(replace(settings, keys="always"), search_processes=0)
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client,
-    ):
+    async with running(replace(settings, keys="always")) as client:
         document = (await client.get("/openapi.json")).json()
         paths = {path.replace("{search_id}", "default") for path in document["paths"]} - OPEN
         for path in sorted(paths | {"/", "/js/main.js", "/plotly.min.js"}):

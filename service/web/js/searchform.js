@@ -18,6 +18,7 @@ const EFFORTS = [
   { value: "balanced", text: "Balanced", note: "until the front stops growing" },
   { value: "thorough", text: "Thorough", note: "a million subnets" },
 ];
+const MOST_MEASURED = 200;
 const COSTS = ["macs", "parameters", "memory_bytes"];
 /**
  * @typedef {Object} Budget  a field that becomes a constraint
@@ -80,6 +81,7 @@ class SearchForm {
     this.metric = h("select", { onchange: () => this.showRanges() });
     this.device = h("select", { onchange: () => this.changeDevice() });
     this.seed = h("input", { class: "input", type: "number", min: 0, max: 2 ** 53 - 1, step: 1, id: uid("seed") });
+    this.verify = h("input", { class: "input", type: "number", min: 1, max: MOST_MEASURED, step: 1, id: uid("verify") });
     this.fields = h("div", { class: "form-fields" });
     this.fault = h("div");
     this.submit = h("button", { type: "submit", class: "button primary" }, "Start the search");
@@ -260,7 +262,8 @@ class SearchForm {
     this.efforts = EFFORTS.map((effort) => h("input", { type: "radio", name, value: effort.value, checked: effort.value === "balanced" }));
     return h("fieldset", null, h("legend", null, "Effort"),
       h("div", { class: "options" }, EFFORTS.map((effort, index) => h("label", { class: "check" }, this.efforts[index], h("span", null, effort.text, " ", h("span", { class: "quiet" }, effort.note))))),
-      h("div", { class: "columns" }, h("label", { class: "field" }, h("span", null, "Seed"), this.seed)));
+      h("div", { class: "columns" }, h("label", { class: "field" }, h("span", null, "Seed"), this.seed),
+        !this.parent && h("label", { class: "field" }, h("span", null, "Measure the best (subnets)"), this.verify, h("span", { class: "quiet" }, "Empty: the front is predicted."))));
   }
 
   /** @private */
@@ -281,6 +284,7 @@ class SearchForm {
     if (!this.checkObjectives()) return this.objectives[0]?.focus();
     if (wrong.length) return wrong[0].field.focus();
     if (!this.seed.checkValidity()) return this.seed.reportValidity();
+    if (!this.verify.checkValidity()) return this.verify.reportValidity();
     const constraints = [
       ...this.kept,
       ...this.budgets.map((budget) => budget.constraint).filter(Boolean),
@@ -288,7 +292,7 @@ class SearchForm {
     ];
     const effort = this.efforts.find((radio) => radio.checked)?.value ?? "balanced";
     const shared = { constraints, effort, seed: Number(this.seed.value) };
-    const request = { ...shared, objectives: this.objectives.filter((box) => box.checked).map((box) => box.value), ...(this.metric.value ? { accuracy_metric: this.metric.value } : {}), ...(this.device.value ? { device: this.device.value } : {}) };
+    const request = { ...shared, objectives: this.objectives.filter((box) => box.checked).map((box) => box.value), ...(this.metric.value ? { accuracy_metric: this.metric.value } : {}), ...(this.device.value ? { device: this.device.value } : {}), ...(this.verify.value ? { verify: Number(this.verify.value) } : {}) };
     // The same key as long as the same thing is asked, so that a second click makes no second search.
     const content = JSON.stringify(this.parent ? shared : request);
     if (content !== this.content) [this.content, this.key] = [content, newKey()];

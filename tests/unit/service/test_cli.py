@@ -4,6 +4,7 @@ import json
 import socket
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,30 +18,13 @@ from service.cli import run
 from supernet.errors import SalnasError
 from supernet.images import load_image
 from supernet.space import get_space
-from tests.fixtures.tiny import TINY, write_data, write_photo, write_predictors, write_supernet
+from tests.fixtures.tiny import TINY, write_data, write_photo
+from tests.unit.supernet.test_export import needs_openvino
 
 ROOT = Path(__file__).resolve().parents[3]
 SPACE = get_space("tiny")
 
 Salnas = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("results")
-    write_supernet(folder)
-    write_predictors(folder)
-    return folder
-
-
-@pytest.fixture
-def here(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder; the tiny supernet is the default one."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SALNAS_RESULTS", str(results))
-    monkeypatch.setenv("SALNAS_SUPERNET", TINY)
-    monkeypatch.setenv("COLUMNS", "100")
-    return tmp_path
 
 
 @pytest.fixture
@@ -123,6 +107,15 @@ def test_an_exported_subnet_runs(salnas: Salnas, here: Path) -> None:
     photos = np.zeros((3, 3, 32, 32), np.uint8)
     (maps,) = session.run(None, {session.get_inputs()[0].name: photos})
     assert maps.shape == (3, 32, 32)
+
+
+@needs_openvino
+def test_an_export_for_openvino_is_a_zip(salnas: Salnas, here: Path) -> None:
+    found = salnas("export", "min", "--out", "min.zip", "--format", "openvino", "--precision", "fp16")
+    assert (found["format"], found["precision"]) == ("openvino", "fp16")
+    assert 0 < found["parity_error"] <= 0.05
+    with zipfile.ZipFile("min.zip") as archive:
+        assert {"subnet.xml", "subnet.bin", "salnas.json"} == set(archive.namelist())
 
 
 def test_a_prediction_is_an_overlay_and_a_raw_map(salnas: Salnas, here: Path) -> None:
@@ -230,6 +223,10 @@ MISTAKES = [
     (["export", "max", "--out", "model.txt"], "invalid-settings", ".onnx"),
     (["export", "max", "--out", "m.onnx", "--precision", "int3"], "export-failed", "fp32"),
     (["export", "max", "--out", "m.onnx", "--precision", "int8"], "invalid-settings", "--photos"),
+    (["export", "max", "--out", "m.onnx", "--format", "tflite"], "export-failed", "openvino"),
+    (["export", "max", "--out", "m.onnx", "--format", "openvino"], "invalid-settings", ".zip"),
+    (["export", "max", "--out", "m.zip", "--format", "openvino", "--precision", "int8"], "export-failed", "fp16"),
+    (["export", "--model", "csnet-x1", "--out", "m.pt2", "--format", "torch"], "invalid-settings", "onnx"),
     (["predict", "text.json", "--out", "map.png"], "invalid-image", "text.json"),
     (["predict", "missing.jpg", "--out", "map.png"], "invalid-image", "missing.jpg"),
     (["predict", "photo.png", "--out", "photo.png"], "invalid-settings", "photo.png"),
@@ -322,16 +319,21 @@ def test_every_kind_of_error_has_a_name() -> None:
 # --- the process ----------------------------------------------------------------------------------------
 
 
+def printed(script: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_costs_are_told_without_torch(here: Path) -> None:
     script = (
         "import sys; from service.cli import run\n"
         "for words in (['space'], ['describe', 'max', '--space', 'salnas']): assert run([*words, '--json']) == 0\n"
         "assert not {'torch', 'pandas', 'scipy'} & set(sys.modules), 'slow to start'"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 0, done.stderr
+    printed(script)
 
 
 def test_predictions_are_told_without_torch(here: Path) -> None:
@@ -340,11 +342,7 @@ def test_predictions_are_told_without_torch(here: Path) -> None:
         "assert run(['describe', 'max', '--json']) == 0\n"
         "assert not {'torch', 'scipy.stats', 'scipy.optimize'} & set(sys.modules), 'slow to start'"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["predictions"]["accuracy"]
+    assert json.loads(printed(script))["predictions"]["accuracy"]
 
 
 def test_the_installed_command_answers(here: Path) -> None:

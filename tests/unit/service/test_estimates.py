@@ -23,14 +23,6 @@ ROWS = SPACE.sample(np.random.default_rng(5), 40)
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("results")
-    write_supernet(folder)
-    write_predictors(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def estimates(results: Path) -> Estimates:
     return load_estimates(results, find_supernet(results, TINY))
 

@@ -74,6 +74,7 @@ def test_old_jobs_are_forgotten_but_for_devices_and_the_default(artifacts: Artif
 
     add("old", JobKind.SEARCH, JobState.SUCCEEDED, 1.0)
     add("old-export", JobKind.EXPORT, JobState.FAILED, 1.0)
+    add("old-measurement", JobKind.MEASUREMENT, JobState.SUCCEEDED, 1.0)
     add("new", JobKind.SEARCH, JobState.SUCCEEDED, now - DAY)
     add("waiting", JobKind.SEARCH, JobState.QUEUED, None)
     add("default", JobKind.SEARCH, JobState.SUCCEEDED, 1.0)

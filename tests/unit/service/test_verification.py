@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,6 @@ import numpy as np
 import pytest
 
 import search.distributed
-from predictors.latency import load_latency
-from predictors.runtimes import describe_machine
 from predictors.tables import read_table
 from search.executors import InProcess
 from search.islands import Ring
@@ -29,7 +26,7 @@ from supernet.errors import DataError, DeviceError, SettingsError
 from supernet.evaluate import evaluate
 from supernet.network import extract
 from supernet.space import get_space
-from tests.fixtures.tiny import TINY, write_data, write_predictors, write_supernet
+from tests.fixtures.tiny import TINY, time_here, write_data
 
 SPACE = get_space("tiny")
 DEVICE = "cpu-1-thread"
@@ -37,15 +34,10 @@ REQUEST = SearchRequest(objectives=("accuracy", "macs"), constraints=("macs<=4e6
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("results")
-    write_supernet(folder)
-    predictors = write_predictors(folder)
-    path = predictors / f"latency-{DEVICE}.safetensors"
-    about = {**describe_machine(), "runtime": "onnxruntime", "threads": 1}
-    measured_here = {"device": about, "reference_ms": 2.0}
-    replace(load_latency(path, SPACE), provenance=measured_here).save(path)
-    return folder
+def results(results: Path) -> Path:
+    """Its latency was measured on this machine."""
+    time_here(results / "predictors" / TINY, DEVICE)
+    return results
 
 
 @pytest.fixture(scope="module")
@@ -159,15 +151,6 @@ def test_what_cannot_be_measured_is_told_before_the_search(
 def test_islands_are_for_our_engine_only(bench: Workbench) -> None:
     with pytest.raises(SettingsError, match="no islands of nsga3"):
         bench.search(SearchRequest(engine="nsga3"), ring=Ring(2))
-
-
-@pytest.fixture
-def here(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SALNAS_RESULTS", str(results))
-    monkeypatch.setenv("SALNAS_SUPERNET", TINY)
-    monkeypatch.setenv("COLUMNS", "100")
-    return tmp_path
 
 
 WORDS = ["search", "-o", "accuracy", "-o", "macs", "-c", "macs<=4e6", "--seed", "3"]

@@ -36,17 +36,9 @@ from supernet.errors import (
 from supernet.images import load_image
 from supernet.network import Supernet, extract
 from supernet.space import get_space
-from tests.fixtures.tiny import TINY, write_data, write_photo, write_predictors, write_supernet
+from tests.fixtures.tiny import TINY, write_data, write_photo, write_supernet
 
 SPACE = get_space("tiny")
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("results")
-    write_supernet(folder)
-    write_predictors(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,12 @@
 """Exported files compute what torch computes, say what they are, and are whole or not there."""
 
 import hashlib
+import importlib.util
 import json
+import math
+import sys
+import zipfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,11 +20,21 @@ from supernet.calibrate import recalibrate
 from supernet.cost import cost
 from supernet.errors import ExportError
 from supernet.evaluate import MAP_SIZE
-from supernet.export import TORCH_METADATA, Maps, Photos, export_onnx, export_torch
+from supernet.export import (
+    METADATA_FILE,
+    ExportReport,
+    Maps,
+    Photos,
+    Precision,
+    export_coreml,
+    export_onnx,
+    export_openvino,
+    export_torch,
+)
 from supernet.images import normalise, smooth_maps
 from supernet.network import SaliencyNet
 from supernet.onnx_graph import Head, InputType
-from supernet.runtime import onnx_session
+from supernet.runtime import import_openvino, onnx_session
 from supernet.space import Arch, get_space
 
 TINY = get_space("tiny")
@@ -270,9 +285,143 @@ def test_torch_export_gives_the_same_maps_for_every_batch_size(tmp_path: Path) -
     report = export_torch(net, tmp_path / "net.pt2", metadata={"supernet": "mine"})
     assert report.parity_error <= 1e-5
     assert report.sha256 == hashlib.sha256(report.path.read_bytes()).hexdigest()
-    extra = {TORCH_METADATA: ""}
+    extra = {METADATA_FILE: ""}
     loaded = torch.export.load(report.path, extra_files=extra).module()
-    assert json.loads(extra[TORCH_METADATA])["supernet"] == "mine"
+    assert json.loads(extra[METADATA_FILE])["supernet"] == "mine"
     for n in (1, 3):
         maps = loaded(torch.from_numpy(photos[:n])).detach().numpy()
         np.testing.assert_allclose(maps, torch_maps(net, photos[:n]), atol=1e-5)
+
+
+# --- OpenVINO and Core ML -------------------------------------------------------------------------------
+
+needs_openvino = pytest.mark.skipif(
+    importlib.util.find_spec("openvino") is None,
+    reason="OpenVINO is not installed: pip install 'salnas[openvino]'",
+)
+needs_coreml = pytest.mark.skipif(
+    importlib.util.find_spec("coremltools") is None,
+    reason="coremltools is not installed: pip install 'salnas[coreml]'",
+)
+
+
+def unpacked(report: ExportReport, folder: Path) -> dict[str, str]:
+    """Extract a file that is a zip; what it says of itself."""
+    with zipfile.ZipFile(report.path) as archive:
+        archive.extractall(folder)
+    found: dict[str, str] = json.loads((folder / METADATA_FILE).read_text())
+    return found
+
+
+@needs_openvino
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("space", "word", "precision", "most"),
+    [
+        ("tiny", "max", "fp32", 1e-4),
+        ("tiny", "max", "fp16", 0.05),
+        ("salnas", "min", "fp32", 1e-4),
+        ("salnas", "min", "fp16", 0.05),
+        ("salnas", "random:1", "fp32", 1e-4),
+    ],
+)
+def test_the_openvino_file_equals_torch_for_every_batch_size(
+    space: str, word: str, precision: Precision, most: float, tmp_path: Path
+) -> None:
+    arch = get_space(space).parse_arch(word)
+    net, photos = random_net(arch), random_photos(arch)
+    report = export_openvino(net, tmp_path / "net.zip", precision=precision, metadata={"supernet": "mine"})
+    assert 0 < report.parity_error <= most
+    assert (report.format, report.precision, report.opset) == ("openvino", precision, 0)
+    facts = unpacked(report, tmp_path / "net")
+    assert (facts["supernet"], facts["format"], facts["precision"]) == ("mine", "openvino", precision)
+    core = import_openvino().Core()
+    hints = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = core.compile_model(tmp_path / "net" / "subnet.xml", "CPU", hints)
+    expected = torch_maps(net, photos)
+    assert expected.std() > 0.05
+    for n in (1, 3):
+        found = compiled({"image": photos[:n]})["saliency"]
+        assert found.shape == (n, *arch.resolution)
+        np.testing.assert_allclose(found, expected[:n], atol=most)
+    weights = (tmp_path / "net" / "subnet.bin").stat().st_size
+    per_parameter = weights / int(facts["parameters"])
+    assert per_parameter == pytest.approx({"fp32": 4, "fp16": 2}[precision], rel=0.05)
+
+
+@needs_openvino
+def test_an_openvino_file_that_differs_from_torch_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("supernet.export.normalise", lambda photos: normalise(photos) + 0.01)
+    with pytest.raises(ExportError) as caught:
+        export_openvino(tiny_net(), tmp_path / "net.zip")
+    assert caught.value.field == "parity_error"
+    assert not list(tmp_path.iterdir())
+
+
+@needs_openvino
+def test_openvino_reports_nothing_to_its_maker() -> None:
+    import_openvino()
+    assert sys.modules["openvino_telemetry"] is None
+
+
+@needs_coreml
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_the_core_ml_file_has_the_ends_of_the_subnet_and_claims_no_parity(
+    precision: Precision, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    net = tiny_net()
+    report = export_coreml(net, tmp_path / "net.zip", precision=precision, metadata={"supernet": "mine"})
+    assert math.isnan(report.parity_error)
+    assert math.isnan(report.correlation)
+    facts = unpacked(report, tmp_path / "net")
+    assert (facts["supernet"], facts["format"], facts["precision"]) == ("mine", "coreml", precision)
+    assert json.loads(facts["input"])["shape"] == [1, 3, *net.resolution]
+    weights = tmp_path / "net" / "subnet.mlpackage" / "Data" / "com.apple.CoreML" / "weights" / "weight.bin"
+    per_parameter = weights.stat().st_size / int(facts["parameters"])
+    assert per_parameter == pytest.approx({"fp32": 4, "fp16": 2}[precision], rel=0.1)
+    assert capfd.readouterr().err == ""
+
+
+@needs_coreml
+@pytest.mark.slow
+def test_a_core_ml_file_of_another_size_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = tiny_net()
+    photos = random_photos(net.arch).repeat(2, axis=2)
+    monkeypatch.setattr("supernet.export._check_photos", lambda *_: photos)
+    with pytest.raises(ExportError) as caught:
+        export_coreml(net, tmp_path / "net.zip")
+    assert caught.value.field == "interface"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("export", "package", "remedy"),
+    [
+        (export_openvino, "openvino", "pip install 'salnas[openvino]'"),
+        (export_coreml, "coremltools", "pip install 'salnas[coreml]'"),
+    ],
+)
+def test_a_format_whose_package_is_missing_says_what_to_install(
+    export: Callable[[SaliencyNet, Path], ExportReport],
+    package: str,
+    remedy: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ExportError) as caught:
+        export(tiny_net(), tmp_path / "net.zip")
+    assert (caught.value.field, caught.value.value) == ("package", package)
+    assert remedy in (caught.value.remedy or "")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("export", [export_openvino, export_coreml])
+def test_eight_bits_are_for_onnx(export: Callable[..., ExportReport], tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="fp32 or fp16, or the format onnx") as caught:
+        export(tiny_net(), tmp_path / "net.zip", precision="int8")
+    assert (caught.value.field, caught.value.value) == ("precision", "int8")
+    assert not list(tmp_path.iterdir())
