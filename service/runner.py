@@ -46,7 +46,10 @@ MEASURED = "measured"
 ANCESTORS = "ancestors"
 """Ids of the subnets that a search begins with, as JSON."""
 
-_LATENCY_RUNS = 10
+_LATENCY_RUNS = (3, 10)
+_TIMED_MS = 500.0
+"""What timing a file may take, as far as the least number of runs allows it."""
+
 _MANIFEST_FILE = "manifest.json"
 _FIRST_REPORT = 0.25
 _LONGEST_PAUSE = 5.0
@@ -159,7 +162,11 @@ class ExportRunner:
 def _latency_ms(path: Path) -> float:
     from supernet.runtime import measure_latency, onnx_session
 
-    return measure_latency(onnx_session(path), runs=_LATENCY_RUNS, warm_up=2).median_ms
+    session = onnx_session(path)
+    first = measure_latency(session, runs=1, warm_up=1).median_ms
+    fewest, most = _LATENCY_RUNS
+    runs = min(max(int(_TIMED_MS / first), fewest), most)
+    return measure_latency(session, runs=runs, warm_up=0).median_ms
 
 
 def _interface(arch: Arch, form: str) -> dict[str, Any]:

@@ -37,7 +37,7 @@ MOST_VERIFIED = 200
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _CACHED_FRONTS = 16
-_FRESH_EVALUATIONS = 50_000
+_FRESH_EVALUATIONS = 40_000
 
 
 @dataclass(frozen=True)
