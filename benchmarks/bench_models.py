@@ -1,7 +1,8 @@
 """Reference models beside subnets: scores on OSIE validation, latency, throughput, energy, and who dominates whom.
 
 Every network is exported by the same exporter and timed by the code that times subnets, in turns, so that the
-machine's drift meets all alike. Scores are kept from the last run for weights that have not changed.
+machine's drift meets all alike. Scores are kept from the last run for weights that have not changed: those of OSIE
+validation, and those of the held-out training photos that predicted accuracies speak of, for charts beside a front.
 """
 
 from __future__ import annotations
@@ -22,7 +23,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.backbones import BACKBONES, open_backbone
 from benchmarks.report import publish
+from predictors.collect import LastPhotos
+from predictors.devices import load_device
+from predictors.runtimes import describe_machine
 from service.settings import Settings
 from service.workbench import SearchRequest, Workbench
 from supernet.baselines.measured import (
@@ -36,6 +41,7 @@ from supernet.baselines.measured import (
 )
 from supernet.baselines.registry import find_model
 from supernet.data.registry import open_dataset
+from supernet.data.sample import Dataset
 from supernet.errors import DataError
 from supernet.evaluate import build_evaluation_set, evaluate_masks, evaluate_net
 from supernet.export import export_onnx, export_reference
@@ -49,13 +55,18 @@ METRICS = ("cc", "kld", "nss", "sim", "auc")
 DEVICES = {1: "cpu-1-thread", 2: "cpu-2-threads"}
 SMALLER_BATCH = {"fastsal-c": 8}
 """Its 1408 channels at half resolution would take gigabytes."""
+HELD_OUT = 80
+"""Last photos of OSIE's training part: those on which `predictors.collect` evaluates subnets."""
+ALONE = "subnet-min"
+"""XS trained by itself, from ImageNet weights and under the rivals' recipe, by `make train-models`."""
 WATTED_SECONDS = 2.0
 COMMAND = "make bench-models"
 NOTE = (
     "Latency: onnxruntime, batch 1, medians of runs in turns; throughput at batch 64 (FastSal C: 8), both wall time "
     "that other work on the machine lengthens, alike for all rows: compare rows, not machines. Energy and CO₂ are "
     "estimates of CodeCarbon (offline, from the processor's model and load), one thread. CC: OSIE validation, 200 "
-    "photos; the rows without one have random weights. CSNet finds salient objects and was not trained for fixations."
+    "photos; the rows without one have random weights. CSNet finds salient objects, untrained for fixations. "
+    "EfficientNet: MONAI's, under our decoder. FastSal and XS trained alone: `make train-models`."
 )
 
 
@@ -87,6 +98,11 @@ def gather(
         trained = results / FOLDER / f"{name}.safetensors"
         key = file_fingerprint(trained) if trained.exists() else f"{name} {model.weights}"
         entries.append(Entry(name, model.title, "model", weights_of(results, model), key, net))
+    alone = results / FOLDER / f"{ALONE}.safetensors"
+    if alone.exists():
+        net = open_network(str(alone), results)
+        entries.append(Entry(ALONE, "XS, trained alone", "alone", "trained", file_fingerprint(alone), net))
+    entries += backbones()
     result = bench.search(SearchRequest(seed=0, evaluations=evaluations))
     front = result.front.sort_values("latency_ms")
     at = np.linspace(0, len(front) - 1, front_subnets).round().astype(int)
@@ -98,6 +114,15 @@ def gather(
         key = f"{bench.file.fingerprint} {subnet}"
         entries.append(Entry(subnet, chosen.get(subnet, subnet), "subnet", "supernet", key, net))
     return entries, ids
+
+
+def backbones() -> list[Entry]:
+    """Those of other papers with random weights; none without MONAI."""
+    try:
+        return [Entry(name, name, "backbone", "random", name, open_backbone(name)) for name in BACKBONES]
+    except ImportError:
+        print("No EfficientNet: `pip install monai`")
+        return []
 
 
 def export_all(entries: list[Entry], folder: Path) -> None:
@@ -114,28 +139,42 @@ def export_all(entries: list[Entry], folder: Path) -> None:
         entry.macs, entry.parameters = int(kept["macs"]), int(kept["parameters"])
 
 
-def score_all(entries: list[Entry], known: dict[str, Any], limit: int | None) -> dict[str, dict[str, float]]:
-    """Scores by name; those of unchanged weights are taken from `known`, from a card, or not computed at all."""
+def score_all(
+    entries: list[Entry], known: dict[str, Any], field: str, dataset: Dataset, limit: int | None
+) -> dict[str, dict[str, float]]:
+    """Scores on a data set by name; those of unchanged weights are taken from `known`, random ones have none."""
     found: dict[str, dict[str, float]] = {}
     missing = []
     for entry in entries:
         old = known.get(entry.name, {})
         if entry.weights == "random":
             continue
-        if old.get("key") == entry.key and old.get("scores") and limit is None:
-            found[entry.name] = old["scores"]
+        if old.get("key") == entry.key and old.get(field) and limit is None:
+            found[entry.name] = old[field]
         else:
             missing.append(entry)
     if not missing:
         return found
     sizes = sorted({entry.net.resolution for entry in missing})
-    photos = build_evaluation_set(open_dataset("osie", split="val"), limit, resolutions=sizes)
+    photos = build_evaluation_set(dataset, limit, resolutions=sizes)
     for entry in missing:
         began = time.perf_counter()
         scores = evaluate_net(entry.net, photos).to_json()
         found[entry.name] = {metric: float(scores[metric] or 0.0) for metric in METRICS}
-        print(f"{entry.title}: CC {scores['cc']:.4f} ({time.perf_counter() - began:.0f} s)", flush=True)
+        print(
+            f"{entry.title}, {field}: CC {scores['cc']:.4f} ({time.perf_counter() - began:.0f} s)", flush=True
+        )
     return found
+
+
+def validation() -> Dataset:
+    """The photos of the tables."""
+    return open_dataset("osie", split="val")
+
+
+def held_out() -> Dataset:
+    """The photos of the charts."""
+    return LastPhotos(open_dataset("osie", split="train"), HELD_OUT)
 
 
 def object_scores(entries: list[Entry], known: dict[str, Any], limit: int | None) -> dict[str, Any]:
@@ -211,7 +250,7 @@ def dominance_rows(
         }
         subnets = [points[e.name] for e in entries if e.kind == "subnet" and e.name in points]
         for entry in entries:
-            if entry.kind == "model" and entry.name in points:
+            if entry.kind in ("model", "alone") and entry.name in points:
                 found: Dominance = dominance(points[entry.name], subnets)
                 rows.append(
                     {
@@ -227,6 +266,20 @@ def dominance_rows(
                     }
                 )
     return rows
+
+
+def charted_devices(bench: Workbench, results: Path) -> list[str]:
+    """The devices whose tables are of this machine: only beside those may what is timed here be drawn."""
+    here, found = describe_machine(), []
+    for name in DEVICES.values():
+        there = load_device(results / "predictors" / bench.id, name, bench.space).details
+        if all(there.get(key) == value for key, value in here.items()):
+            found.append(name)
+        else:
+            print(
+                f"{name} was measured on another machine ({there.get('processor')}): charts leave latencies out"
+            )
+    return found
 
 
 def _or_none(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -256,12 +309,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         export_all(entries, Path(folder))
         latencies = {device: time_all(entries, n, options.rounds) for n, device in DEVICES.items()}
-        shown = [e for e in entries if e.kind == "model" or e.title in ("XS", "knee", "XL")]
+        shown = [e for e in entries if e.kind != "subnet" or e.title in ("XS", "knee", "XL")]
         photos_a_second = {entry.name: throughput(entry) for entry in shown}
         energy = energy_all(shown, options.country)
         sizes = {entry.name: entry.file.stat().st_size for entry in entries}
     old = known.get("models", {}) | known.get("subnets", {})
-    scores = _or_none(lambda: score_all(entries, old, options.limit))
+    scores = _or_none(lambda: score_all(entries, old, "scores", validation(), options.limit))
+    charted = _or_none(lambda: score_all(entries, old, "held_out", held_out(), options.limit))
     objects = _or_none(lambda: object_scores(entries, old, options.limit))
     rows = [
         {
@@ -290,16 +344,25 @@ def main() -> None:
             note=f"CC on OSIE validation, measured; subnets: {len(subnets)} measured ones of {bench.id}. "
             "Gained: of the best subnet that is at least as fast; saved: by the fastest that is at least as good.",
         )
+    devices = charted_devices(bench, results)
     parts: dict[str, dict[str, Any]] = {"models": {}, "subnets": {}}
     for entry in entries:
-        parts[f"{entry.kind}s"][entry.name] = {
+        part = "subnets" if entry.kind == "subnet" else "models"
+        parts[part][entry.name] = {
             "weights": entry.weights,
             "key": entry.key,
             "scores": scores.get(entry.name, {}),
+            "held_out": charted.get(entry.name, {}),
             **({"object_scores": objects[entry.name]} if entry.name in objects else {}),
-            "latency_ms": {device: times[entry.name] for device, times in latencies.items()},
+            "latency_ms": {device: latencies[device][entry.name] for device in devices},
         }
-    content = {"supernet": bench.id, "fingerprint": bench.file.fingerprint, "command": COMMAND, **parts}
+    content = {
+        "supernet": bench.id,
+        "fingerprint": bench.file.fingerprint,
+        "command": COMMAND,
+        "machine": describe_machine(),
+        **parts,
+    }
     if options.limit is None and options.models == list(MODELS):
         write_atomic(results / FOLDER / MEASURED, json.dumps(content, indent=1) + "\n")
 

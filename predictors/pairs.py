@@ -14,6 +14,7 @@ Notation
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 
 import numpy as np
@@ -42,15 +43,18 @@ class PairModel:
 
     def __call__(self, rows: Rows) -> FloatArray:
         """(n, d) genotypes → (n,) predictions."""
-        named = columns(self.sizes)
-        weights = self.weights.astype(np.float32)
+        gene, choice, weights = self._small
         result = np.empty(len(rows))
         for piece in batches(len(rows), _BATCH):
-            h = (rows[piece].astype(np.int8)[:, named.gene] == named.choice.astype(np.int8)).astype(
-                np.float32
-            )
+            h = (rows[piece].astype(np.int8).take(gene, axis=1) == choice).astype(np.float32)
             result[piece] = np.einsum("nm,nm->n", h @ weights, h)
         return result + self.constant
+
+    @cached_property
+    def _small(self) -> tuple[NDArray[np.int64], NDArray[np.int8], NDArray[np.float32]]:
+        """Gene and choice of each column, and the weights in single precision."""
+        named = columns(self.sizes)
+        return named.gene, named.choice.astype(np.int8), self.weights.astype(np.float32)
 
     def __add__(self, other: PairModel) -> PairModel:
         """The model that predicts the sum."""

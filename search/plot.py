@@ -13,6 +13,7 @@ import numpy as np
 
 from search.front import Front, attainment
 from search.problem import OBJECTIVES, Objective
+from search.references import Place
 from supernet.errors import InvalidConstraint, SettingsError
 from supernet.files import atomic_path, write_atomic
 
@@ -23,6 +24,7 @@ PICTURES = (".png", ".svg", ".pdf")
 
 _COLOURS = ("#0b6e4f", "#d94801", "#2171b5", "#8c2d7a", "#b8860b", "#555555")
 _INK, _GRID = "#333333", "#e6e6e6"
+_RIVAL = "#8c2d04"
 _UNITS = {
     "accuracy": ("accuracy", 1.0),
     "latency_ms": ("latency (ms)", 1.0),
@@ -34,18 +36,24 @@ _UNITS = {
 
 
 def plot_fronts(
-    fronts: Mapping[str, Front], path: Path | str, *, title: str | None = None, budget: float | None = None
+    fronts: Mapping[str, Front],
+    path: Path | str,
+    *,
+    title: str | None = None,
+    budget: float | None = None,
+    references: Mapping[str, Place] | None = None,
 ) -> None:
     """Draw fronts, by name, over their first two objectives; `budget` is a limit on the second, in its unit.
 
-    A single front is coloured by resolution, where its space has several. The suffix of `path` chooses the
-    format; SettingsError for one that is not known, or where matplotlib is not installed.
+    A single front is coloured by resolution, where its space has several; `references` are networks of other designs,
+    by title, at the values of both objectives. The suffix of `path` chooses the format; SettingsError for one that is
+    not known, or where matplotlib is not installed.
     """
-    target = Path(path)
+    target, rivals = Path(path), references or {}
     if target.suffix in PICTURES:
-        _picture(lambda axes: _draw(axes, fronts, budget), target, title)
+        _picture(lambda axes: _draw(axes, fronts, budget, rivals), target, title)
     elif target.suffix == ".html":
-        _page(fronts, target, title, budget)
+        _page(fronts, target, title, budget, rivals)
     else:
         raise _unknown_format(target, (*PICTURES, ".html"))
 
@@ -132,7 +140,9 @@ def _picture(draw: Callable[[Axes], None], path: Path, title: str | None) -> Non
         figure.savefig(temporary, dpi=200, facecolor="white")
 
 
-def _draw(axes: Axes, fronts: Mapping[str, Front], budget: float | None) -> None:
+def _draw(
+    axes: Axes, fronts: Mapping[str, Front], budget: float | None, references: Mapping[str, Place]
+) -> None:
     groups = _groups(fronts)
     first, second = next(iter(fronts.values())).objectives[:2]
     size = _size(max(len(front) for front in fronts.values()))
@@ -143,6 +153,7 @@ def _draw(axes: Axes, fronts: Mapping[str, Front], budget: float | None) -> None
         axes.scatter(x, y, s=size, color=colour, label=name, linewidths=0, alpha=0.9, zorder=3)
     if len(fronts) == 1:
         _mark_knee(axes, next(iter(fronts.values())))
+    _mark_references(axes, references, first, second)
     _finish(axes, first, second, budget)
     if len(groups) > 1:
         _legend(axes, first)
@@ -212,6 +223,17 @@ def _mark_knee(axes: Axes, front: Front) -> None:
     )
 
 
+def _mark_references(
+    axes: Axes, references: Mapping[str, Place], first: Objective, second: Objective
+) -> None:
+    for title, (up, across) in references.items():
+        x, y = across / _label(second)[1], up / _label(first)[1]
+        axes.scatter([x], [y], s=70, marker="D", color=_RIVAL, linewidths=0, zorder=4)
+        axes.annotate(
+            title, (x, y), (0, 9), textcoords="offset points", ha="center", fontsize=10.5, color=_RIVAL
+        )
+
+
 def _points(front: Front) -> tuple[Any, Any]:
     first, second = front.objectives[:2]
     x = front.table[second.name].to_numpy(np.float64) / _label(second)[1]
@@ -223,7 +245,13 @@ def _size(n: int) -> float:
     return float(np.clip(4000 / max(n, 1), 9, 42))
 
 
-def _page(fronts: Mapping[str, Front], path: Path, title: str | None, budget: float | None) -> None:
+def _page(
+    fronts: Mapping[str, Front],
+    path: Path,
+    title: str | None,
+    budget: float | None,
+    references: Mapping[str, Place],
+) -> None:
     from plotly import graph_objects
 
     figure = graph_objects.Figure()
@@ -237,6 +265,17 @@ def _page(fronts: Mapping[str, Front], path: Path, title: str | None, budget: fl
             name=name,
             marker={"color": colour, "size": 7},
             text=front.table["id"],
+            hovertemplate="%{text}<br>%{y:.4g} at %{x:.4g}<extra></extra>",
+        )
+    if references:
+        figure.add_scatter(
+            x=[across / _label(second)[1] for _, across in references.values()],
+            y=[up / _label(first)[1] for up, _ in references.values()],
+            mode="markers+text",
+            name="other networks, measured",
+            marker={"color": _RIVAL, "size": 11, "symbol": "diamond"},
+            text=list(references),
+            textposition="top center",
             hovertemplate="%{text}<br>%{y:.4g} at %{x:.4g}<extra></extra>",
         )
     if budget is not None:

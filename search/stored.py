@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,11 @@ class SavedFront:
     path: Path
     front: Front
     manifest: Manifest | None
+
+    @property
+    def request(self) -> Mapping[str, Any]:
+        """What its search was asked for, empty where that is unknown."""
+        return {} if self.manifest is None else self.manifest.provenance.get("request", {})
 
 
 def open_front(path: Path | str, objectives: Sequence[str] = ()) -> SavedFront:
@@ -62,7 +68,7 @@ def require_front(record: Record | SavedFront) -> Front:
     return record.front
 
 
-def open_fronts(paths: Sequence[Path], objectives: Sequence[str] = ()) -> dict[str, Front]:
+def open_fronts(paths: Sequence[Path], objectives: Sequence[str] = ()) -> dict[str, SavedFront]:
     """Several fronts by name: that of the folder or file where these differ, else the whole path."""
     stored = [open_front(path, objectives) for path in paths]
     short = [_name(one.path.absolute()) for one in stored]
@@ -71,7 +77,7 @@ def open_fronts(paths: Sequence[Path], objectives: Sequence[str] = ()) -> dict[s
         raise InvalidConstraint(
             "The same front is named twice.", field="front", value=names, remedy="Name each of them once."
         )
-    return {name: one.front for name, one in zip(names, stored, strict=True)}
+    return dict(zip(names, stored, strict=True))
 
 
 def _name(path: Path) -> str:

@@ -308,19 +308,35 @@ def front_plot(
     attainment: Annotated[
         bool, typer.Option("--attainment", help="What some, half and all of the runs attain.")
     ] = False,
+    models: Annotated[
+        bool, typer.Option(help="FastSal and CSNet beside the front, where they were measured.")
+    ] = True,
     objective: FrontObjectives = None,
     as_json: JsonOption = False,
 ) -> None:
     """Draw one front, several in one picture, or what several runs of one search attain."""
     from search.plot import plot_attainment, plot_fronts
+    from search.references import place_references
     from search.stored import open_fronts
+    from supernet.baselines.measured import reference_points
 
-    named = open_fronts(fronts, objective or ())
+    saved = open_fronts(fronts, objective or ())
+    named = {name: one.front for name, one in saved.items()}
+    placed: dict[str, tuple[float, float]] = {}
     if attainment:
         plot_attainment(list(named.values()), out, title=title, budget=budget)
     else:
-        plot_fronts(named, out, title=title, budget=budget)
-    found = {"path": str(out), "fronts": list(named), "size_bytes": out.stat().st_size}
+        first = next(iter(saved.values()))
+        if models:
+            known = reference_points(_settings().results)
+            placed = place_references(known, first.front.objectives, first.request)
+        plot_fronts(named, out, title=title, budget=budget, references=placed)
+    found = {
+        "path": str(out),
+        "fronts": list(named),
+        "models": list(placed),
+        "size_bytes": out.stat().st_size,
+    }
     _show(as_json, found, lambda: Text(f"Drawn in {out}"))
 
 
@@ -336,7 +352,7 @@ def front_compare(
     from search.front import MOST_ATTAINED, attained_volumes, compare
     from search.stored import open_fronts
 
-    named = open_fronts(fronts, objective or ())
+    named = {name: one.front for name, one in open_fronts(fronts, objective or ()).items()}
     objectives = next(iter(named.values())).objectives
     attained = attained_volumes(list(named.values())) if len(objectives) <= MOST_ATTAINED else None
     found = {

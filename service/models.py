@@ -27,11 +27,16 @@ def list_models(results: Path) -> list[dict[str, Any]]:
     return [
         {
             "id": model.pop("name"),
-            "accuracy": {k: v for k, v in model.pop("scores").items() if v is not None},
+            "accuracy": _known(model.pop("scores")),
+            "held_out_accuracy": _known(model.pop("held_out")),
             **model,
         }
         for model in describe_models(results)
     ]
+
+
+def _known(scores: dict[str, float | None]) -> dict[str, float]:
+    return {metric: value for metric, value in scores.items() if value is not None}
 
 
 def open_model(name: str, results: Path) -> FixedNet:

@@ -429,6 +429,9 @@ class ModelOut(_Answer):
     accuracy: dict[str, float] = Field(
         description="Scores on OSIE validation by metric; empty if not measured."
     )
+    held_out_accuracy: dict[str, float] = Field(
+        description="Scores on the photos that predicted accuracies speak of: where it stands beside a front."
+    )
     object_scores: dict[str, Any] = Field(description="Max F-measure and MAE on object masks.")
     latency_ms: dict[str, float] = Field(description="Measured, by device.")
     reported: list[dict[str, Any]] = Field(description="Figures that its paper prints.")

@@ -760,7 +760,7 @@ def rows_of_ids(space: Space, ids: Sequence[str]) -> Rows:
 
 
 def _layer_json(operation: Any) -> dict[str, Any]:
-    values = asdict(operation)
+    values = operation._asdict()
     values["live_bytes"] = 4 * values.pop("live")
     return values
 

@@ -14,11 +14,11 @@ looked up in these tables. Nothing here imports torch; source of the structure: 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import pairwise, product
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +38,7 @@ BYTES = 4
 """Bytes of an activation."""
 
 
-@dataclass(frozen=True)
-class Operation:
+class Operation(NamedTuple):
     """One layer: channels, kernel, stride, output size, macs, parameters and `live`, the activations it needs."""
 
     name: str
@@ -115,7 +114,7 @@ def layer_table(space: Space, arch: Arch) -> list[Operation]:
     for section in _sections(space):
         taps = sum(chosen[name] * _area(arch.resolution, _TAP_SCALES[name]) for name in section.taps)
         values = [chosen[name] for name in section.properties]
-        found += [replace(op, live=op.live + taps) for op in section.operations(*values)]
+        found += [op._replace(live=op.live + taps) for op in section.operations(*values)]
     return found
 
 
@@ -193,7 +192,7 @@ def _stage(
         stride = stage.stride if index == 0 else 1
         held = tap if index else 0
         block = _block(f"{stage.name}.{index}", stage.se, size, c_in, width, kernel, expansion, stride)
-        yield from (replace(op, live=op.live + held) for op in block)
+        yield from (op._replace(live=op.live + held) for op in block)
         size, c_in = _shrink(size, stride), width
 
 

@@ -26,8 +26,9 @@ TRAINED, PUBLISHED, RANDOM = "trained", "published", "random"
 class ReferencePoint:
     """A network of another design, where it stands beside a front of subnets.
 
-    `scores` are those of whole photos on OSIE validation (cc, nss, sim, auc higher better, kld lower), empty
-    where the weights are random; `latency_ms` by device (`cpu-1-thread`).
+    `scores` are those of whole photos on OSIE validation (cc, nss, sim, auc higher better, kld lower), `held_out`
+    those on the held-out training photos that accuracy predictors speak of, which is where a chart of a front
+    can place it; both are empty where the weights are random. `latency_ms` by device (`cpu-1-thread`).
     """
 
     name: str
@@ -37,6 +38,7 @@ class ReferencePoint:
     macs: int
     resolution: tuple[int, int]
     scores: Mapping[str, float]
+    held_out: Mapping[str, float]
     latency_ms: Mapping[str, float]
 
     def to_json(self) -> dict[str, Any]:
@@ -134,6 +136,7 @@ def reference_points(results: Path) -> list[ReferencePoint]:
             models[name].macs,
             models[name].resolution,
             entry.get("scores", {}),
+            entry.get("held_out", {}),
             entry.get("latency_ms", {}),
         )
         for name, entry in measured.items()
@@ -153,6 +156,7 @@ def describe_models(results: Path) -> list[dict[str, Any]]:
                 "weights": weights_of(results, model),
                 "weights_file": model.weights or model.encoder_weights,
                 "scores": entry.get("scores", {}),
+                "held_out": entry.get("held_out", {}),
                 "object_scores": entry.get("object_scores", {}),
                 "latency_ms": entry.get("latency_ms", {}),
             }

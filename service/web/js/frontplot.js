@@ -330,7 +330,7 @@ export class FrontPlot {
 function placed(models, x, front) {
   return models.flatMap((model) => {
     const across = x === "latency_ms" ? model.latency_ms[front.device] : /** @type {Object<string, unknown>} */ (/** @type {unknown} */ (model))[x];
-    const up = model.accuracy[front.accuracy_metric];
+    const up = model.held_out_accuracy[front.accuracy_metric];
     return typeof across === "number" && typeof up === "number" ? [{ title: model.title, x: across, y: up }] : [];
   });
 }

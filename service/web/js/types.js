@@ -123,7 +123,7 @@
  * @property {number} macs
  * @property {number} parameters
  * @property {number} [memory_bytes]
- * @property {Object<string, number>} accuracy  by metric
+ * @property {Object<string, number>} held_out_accuracy  by metric, on the photos that predictions speak of
  * @property {Object<string, number>} latency_ms  by device
  *
  * @typedef {Object} Map_  a saliency map as 8-bit grey values

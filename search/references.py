@@ -1,0 +1,38 @@
+"""Where networks of other designs stand beside a front: their measured numbers over its first two objectives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from search.problem import Objective
+from supernet.baselines.measured import ReferencePoint
+
+Place = tuple[float, float]
+"""Values of the first and the second objective, in their units."""
+
+
+def place_references(
+    points: Sequence[ReferencePoint], objectives: Sequence[Objective], request: Mapping[str, Any]
+) -> dict[str, Place]:
+    """Titles and places of the models that have both numbers.
+
+    `request` is what the search was asked for: its `metric` is what accuracy means, its `device` what latency_ms
+    means; without them these two are unknown, and no model is placed.
+    """
+    first, second = (objective.name for objective in objectives[:2])
+    found: dict[str, Place] = {}
+    for point in points:
+        up, across = _value(point, first, request), _value(point, second, request)
+        if up is not None and across is not None:
+            found[point.title] = up, across
+    return found
+
+
+def _value(point: ReferencePoint, name: str, request: Mapping[str, Any]) -> float | None:
+    quantity, _, device = name.partition("@")
+    if quantity == "latency_ms":
+        return point.latency_ms.get(device or request.get("device", ""))
+    if quantity in ("macs", "parameters"):
+        return float(getattr(point, quantity))
+    return point.held_out.get(request.get("metric", "") if quantity == "accuracy" else quantity)
