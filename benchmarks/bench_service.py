@@ -178,10 +178,12 @@ def export(client: httpx.Client, arch: str) -> None:
     client.get(job["links"]["file"]).raise_for_status()
 
 
-def predict(client: httpx.Client, arch: str) -> None:
-    """One photo."""
+def predict(client: httpx.Client, arch: str, media: str = "image/png") -> None:
+    """One photo; the answer is an overlay."""
     files = {"image": PHOTO.read_bytes()}
-    client.post("/v1/predictions", files=files, data={"arch": arch}).raise_for_status()
+    client.post(
+        "/v1/predictions", files=files, data={"arch": arch}, headers={"Accept": media}
+    ).raise_for_status()
 
 
 def figures(what: str, latencies: list[float]) -> tuple[str, int, float, float, float]:
@@ -213,7 +215,9 @@ def measure(client: httpx.Client, bare: httpx.Client, rate: float, seconds: floa
         figures("fresh search", one_after_the_other(lambda: client.post("/v1/subnets:query", json=fresh), 20))
     )
     for arch, name in (("min", "XS"), ("max", "XL")):
-        lines.append(figures(f"prediction, {name}", one_after_the_other(partial(predict, client, arch), 20)))
+        for kind in ("png", "jpeg"):
+            ask = partial(predict, client, arch, f"image/{kind}")
+            lines.append(figures(f"prediction, {name}, {kind.upper()}", one_after_the_other(ask, 20)))
         lines.append(figures(f"export, {name}", one_after_the_other(partial(export, client, arch), 5)))
     return pd.DataFrame(lines, columns=["what", "n", "p50 ms", "p99 ms", "max ms"])
 

@@ -125,10 +125,16 @@ class Client:
         body = {"constraints": list(constraints), "k": k, "by": by, "fresh": fresh, **choice}
         return list(self._post("/v1/subnets:query", body)["subnets"])
 
-    def predict(self, photo: Path | str | bytes, arch: str = "max", *, style: str = "overlay") -> bytes:
-        """The map of a photo as PNG: `overlay`, `heat` or `grey`."""
-        answer = self._predict(photo, {"arch": arch, "style": style}, "image/png")
-        return answer.content
+    def predict(
+        self,
+        photo: Path | str | bytes,
+        arch: str = "max",
+        *,
+        style: str = "overlay",
+        media: str = "image/png",
+    ) -> bytes:
+        """The map of a photo as a picture: `overlay`, `heat` or `grey`; `media` is image/png or image/jpeg."""
+        return self._predict(photo, {"arch": arch, "style": style}, media).content
 
     def predict_numbers(
         self, photo: Path | str | bytes, arch: str = "max", *, longest_side: int | None = None

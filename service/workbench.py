@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from service.estimates import COSTS, ENERGY, LATENCY, METRICS, Choice, Estimates, load_estimates
 from service.supernets import SupernetFile, find_supernet
-from supernet.cost import cost, layer_table
+from supernet.cost import Operation, cost, layer_table
 from supernet.errors import CheckpointError, DeviceError, InvalidArch, SettingsError
 from supernet.formats import check_precision
 from supernet.space import Arch, Rows, Space, get_space, list_spaces
@@ -759,7 +759,7 @@ def rows_of_ids(space: Space, ids: Sequence[str]) -> Rows:
     return np.stack([space.row_of_id(identity) for identity in ids])
 
 
-def _layer_json(operation: Any) -> dict[str, Any]:
+def _layer_json(operation: Operation) -> dict[str, Any]:
     values = operation._asdict()
     values["live_bytes"] = 4 * values.pop("live")
     return values

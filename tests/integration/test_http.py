@@ -540,6 +540,7 @@ async def test_the_map_of_a_photo(settings: Settings) -> None:
             style: await client.post("/v1/predictions", files=files, data={"arch": "min", "style": style})
             for style in ("overlay", "heat", "grey")
         }
+        jpeg = await client.post("/v1/predictions", files=files, headers={"accept": "image/jpeg"})
         numbers = await client.post("/v1/predictions", files=files, headers={"accept": "application/json"})
         small = await client.post(
             "/v1/predictions",
@@ -552,6 +553,9 @@ async def test_the_map_of_a_photo(settings: Settings) -> None:
         assert answer.headers["content-type"] == "image/png"
         assert Image.open(io.BytesIO(answer.content)).size == (80, 60)
     assert len({answer.content for answer in pictures.values()}) == 3
+    assert jpeg.headers["content-type"] == "image/jpeg"
+    with Image.open(io.BytesIO(jpeg.content)) as picture:
+        assert (picture.format, picture.size) == ("JPEG", (80, 60))
     found = numbers.json()
     values = np.array(found["values"])
     assert values.shape == (60, 80) == (found["height"], found["width"])
