@@ -98,16 +98,24 @@ def load_device(folder: Path, name: str, space: Space) -> Device:
     energy = energy_path(folder, name)
     about = dict(predictor.provenance.get("device", {}))
     tables = (table_path(folder, name), folder / f"{_PREFIX}{name}.csv")
+    runtime, threads = str(about.pop("runtime", "")), about.pop("threads", None)
     return Device(
         name,
         predictor,
-        runtime=str(about.pop("runtime", "")),
-        threads=about.pop("threads", None),
-        description=str(about.pop("description", "")),
+        runtime=runtime,
+        threads=threads,
+        description=str(about.pop("description", "")) or _machine(about, runtime, threads),
         table=next((path for path in tables if path.is_file()), None),
         details=about,
         energy=load_latency(energy, space, "energy") if energy.is_file() else None,
     )
+
+
+def _machine(about: Mapping[str, Any], runtime: str, threads: int | None) -> str:
+    """Processor, threads and runtime in one line, as far as they are known."""
+    count = f"{threads} thread{'s' if threads > 1 else ''}" if threads else ""
+    version = about.get(runtime.partition("-")[0], "")
+    return ", ".join(filter(None, [about.get("processor", ""), count, f"{runtime} {version}".strip()]))
 
 
 def how_timed(device: Device) -> tuple[str, int, float]:

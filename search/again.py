@@ -23,9 +23,6 @@ from search.verify import ENGINE as VERIFIED
 from search.verify import Effort, verify
 from supernet.errors import CheckpointError
 
-_AT_ONCE = 1e-9
-"""Seconds after which a search ends with its first generation."""
-
 
 @dataclass(frozen=True)
 class Again:
@@ -95,7 +92,7 @@ def run_again(
             where = executor or InProcess()
             result = search_islands(space, evaluate, ring=ring, executor=where, **inputs)
         else:
-            result = search(space, evaluate, engine=manifest.engine, **inputs)
+            result = search(space, evaluate, engine=manifest.engine, adapt=False, **inputs)
     then, today = dict(manifest.versions), versions()
     differences = {
         name: (then.get(name), today.get(name))
@@ -135,7 +132,7 @@ def _verified_again(
 def _same_end(manifest: Manifest) -> Stop:
     """The condition that ends the search where it ended."""
     if not manifest.generations:
-        return Stop(seconds=_AT_ONCE, evaluations=manifest.stop.get("evaluations"))
+        return Stop(evaluations=manifest.evaluations)
     # A limit of evaluations decides more than the end: a small space is enumerated or it is not.
     return Stop(generations=manifest.generations, evaluations=manifest.stop.get("evaluations"))
 

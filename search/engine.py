@@ -6,7 +6,9 @@ A share of the children descends from neighbours in the archive: a population of
 front of thousands, and parents that are close on the front have children close to it.
 
 A population soon gathers around one kind of subnet (one resolution, say) and then hardly leaves it. So generation 0
-is the best of several short runs from different random rows, which together find the kinds worth going on with.
+is the best of several short runs from different random rows, which together find the kinds worth going on with. Where
+columns are bounded, most of these runs ignore the bounds: the way to the best subnets inside a budget often leads
+through some outside, and a search that never leaves the budget ends at others.
 
 Notation as in `search.problem`; N population, a archive size.
 """
@@ -44,7 +46,8 @@ class Settings:
     share of children whose parents come from there (0 is NSGA-II as published), `neighbours` the number of
     candidates of which the one closest to the first parent becomes the second. Before generation 0 come `starts`
     runs of `start_generations` each (`starts` 0: random rows, as published); a space that they could exhaust has
-    none.
+    none. With bounds on columns half of the starts ignore them, one keeps them, and what the others would take goes
+    into carrying on the first half together.
     """
 
     population: int = 400
@@ -73,8 +76,10 @@ class Settings:
         """Most evaluations before generation 0, beside the warm start."""
         return self.starts * self.start_generations * self.population
 
-    def within(self, evaluations: int | None) -> Settings:
-        """Settings whose starts take half of so many evaluations at most; None where there is no such limit."""
+    def within(self, evaluations: int | None, generations: int | None = None) -> Settings:
+        """Settings whose starts take half of so many evaluations or generations at most; None is no limit."""
+        if generations is not None:
+            evaluations = min(evaluations or self.population * generations, self.population * generations)
         if evaluations is None or 2 * self.start_evaluations <= evaluations:
             return self
         generations = evaluations // (2 * self.starts * self.population)
@@ -87,7 +92,8 @@ class Settings:
 class Generation:
     """The state of a search after generation `number`; all that the next one depends on.
 
-    The population is sorted, best first (rank, then crowding).
+    The population is sorted, best first (rank, then crowding). A `preliminary` one is what the starts have found so
+    far: to be looked at, not to go on from.
     """
 
     problem: Problem
@@ -100,6 +106,7 @@ class Generation:
     crowding: FloatArray  # (N,)
     archive: Archive
     random_state: dict[str, Any]  # of the bit generator, plain data
+    preliminary: bool = False
 
     @cached_property
     def F(self) -> FloatArray:
@@ -207,18 +214,21 @@ def evolve(
     seed: int = 0,
     warm_start: IntArray | None = None,
     start: Generation | None = None,
+    preliminary: bool = False,
 ) -> Iterator[Generation]:
     """Yield generations without end; the caller stops.
 
     From `seed`: generation 0 is the best that several starts found, the first of them from `warm_start` (n, d),
-    repaired into the domain, and random rows, the others from random rows.
+    repaired into the domain, and random rows, the others from random rows. With `preliminary` what they have found
+    is yielded before it, after each of them.
     From `start`: continues with the next generation exactly as the run that made it (its settings and random
     state hold; `seed` and `warm_start` are ignored). The same arguments always give the same generations.
     """
     if start is None:
         rng = np.random.default_rng(seed)
-        generation = _first(problem, settings or Settings(), rng, warm_start)
-        yield generation
+        for generation in _beginning(problem, settings or Settings(), rng, warm_start):
+            if preliminary or not generation.preliminary:
+                yield generation
     else:
         generation, rng = start, _generator(start.random_state)
     while True:
@@ -239,28 +249,60 @@ def first_rows(
     return rows[first_of_each(problem.domain.hashes(rows))]
 
 
-def _first(
+def _beginning(
+    problem: Problem, settings: Settings, rng: np.random.Generator, warm_start: IntArray | None
+) -> Iterator[Generation]:
+    """Generation 0, after preliminary ones where there are starts."""
+    if not settings.starts or problem.domain.size <= settings.start_evaluations:
+        yield _without_starts(problem, settings, rng, warm_start)
+        return
+    alone = replace(settings, starts=0)
+    ended: list[Generation] = []
+    for number in range(1 if problem.constraints else settings.starts):
+        ended.append(_after_start(problem, alone, rng, warm_start if number == 0 else None))
+        merged = _merged(problem, settings, ended, rng)
+        yield replace(merged, preliminary=True)
+    if problem.constraints and settings.starts > 1:
+        for free in _without_bounds(problem, settings, rng):
+            merged = _merged(problem, settings, [*ended, free], rng)
+            yield replace(merged, preliminary=True)
+    yield merged
+
+
+def _without_bounds(problem: Problem, settings: Settings, rng: np.random.Generator) -> Iterator[Generation]:
+    """A search that ignores the bounds: half of the starts, then together for as long as all others but one take."""
+    several = settings.starts // 2
+    free = replace(problem, constraints=())
+    for generation in _beginning(free, replace(settings, starts=several), rng, None):
+        yield generation
+    for _ in range(settings.starts - several - 1):
+        for _ in range(settings.start_generations):
+            generation = _next(generation, rng)
+        yield generation
+
+
+def _merged(
+    problem: Problem, settings: Settings, ended: list[Generation], rng: np.random.Generator
+) -> Generation:
+    """Generation 0 from the ends of several runs."""
+    rows = np.vstack([part for end in ended for part in (end.rows, end.front.rows)])
+    values = np.vstack([part for end in ended for part in (end.values, end.front.values)])
+    once = first_of_each(problem.domain.hashes(rows))
+    spent = sum(end.evaluations for end in ended)
+    return _generation_zero(problem, settings, rows[once], values[once], spent, rng)
+
+
+def _without_starts(
     problem: Problem, settings: Settings, rng: np.random.Generator, warm_start: IntArray | None
 ) -> Generation:
-    if not settings.starts or problem.domain.size <= settings.start_evaluations:
-        rows = first_rows(problem, settings, rng, warm_start)
-        return _generation_zero(problem, settings, rows, problem.values(rows), len(rows), rng)
-    alone = replace(settings, starts=0)
-    ends = [
-        _after_start(problem, alone, rng, warm_start if number == 0 else None)
-        for number in range(settings.starts)
-    ]
-    rows = np.vstack([part for end in ends for part in (end.rows, end.front.rows)])
-    values = np.vstack([part for end in ends for part in (end.values, end.front.values)])
-    once = first_of_each(problem.domain.hashes(rows))
-    spent = sum(end.evaluations for end in ends)
-    return _generation_zero(problem, settings, rows[once], values[once], spent, rng)
+    rows = first_rows(problem, settings, rng, warm_start)
+    return _generation_zero(problem, settings, rows, problem.values(rows), len(rows), rng)
 
 
 def _after_start(
     problem: Problem, alone: Settings, rng: np.random.Generator, warm_start: IntArray | None
 ) -> Generation:
-    generation = _first(problem, alone, rng, warm_start)
+    generation = _without_starts(problem, alone, rng, warm_start)
     for _ in range(alone.start_generations - 1):
         generation = _next(generation, rng)
     return generation

@@ -139,6 +139,7 @@ def search(
     stop: Stop = DEFAULT_STOP,
     engine: str = "nsga2",
     settings: Settings | None = None,
+    adapt: bool = True,
     warm_start: IntArray | None = None,
     on_generation: Callable[[Generation], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -150,8 +151,9 @@ def search(
     """Search a space for its Pareto front.
 
     `evaluate` maps rows (n, d) to columns (n,), among them the objectives and the columns of the constraints
-    (`latency_ms<=30`, `accuracy>=0.7`, `resolution==256x192`, `kernel!=5`). `warm_start` is (k, d) rows to
-    begin with. `on_generation` is called after each generation, `should_stop` asked after each. With
+    (`latency_ms<=30`, `accuracy>=0.7`, `resolution==256x192`, `kernel!=5`). With `adapt` the starts of `settings`
+    take half of the evaluations or generations of `stop` at most. `warm_start` is (k, d) rows to begin with.
+    `on_generation` is called after each generation and each start, `should_stop` asked after each. With
     `directory` the search leaves a record there, its state saved every `save_every` seconds; `resume`
     continues one found there and ends with the front that an undisturbed run gives (unless stopped by
     seconds). `provenance` goes into the record as it is: fingerprints of the predictors, the command.
@@ -167,7 +169,9 @@ def search(
         )
     began = time.perf_counter()
     problem = make_problem(space, evaluate, objectives, constraints)
-    chosen = (settings or Settings()).within(stop.evaluations)
+    chosen = settings or Settings()
+    if adapt:
+        chosen = chosen.within(stop.evaluations, stop.generations)
     manifest = new_manifest(
         space,
         problem,
@@ -228,7 +232,7 @@ def _generations(
         found = feasible_rows(problem, manifest.seed)
         warm_start = found if warm_start is None else np.vstack([warm_start, found])
     if manifest.engine == "nsga2":
-        return evolve(problem, settings=settings, seed=manifest.seed, warm_start=warm_start)
+        return evolve(problem, settings=settings, seed=manifest.seed, warm_start=warm_start, preliminary=True)
     from search.pymoo_engine import evolve_with_pymoo
 
     return evolve_with_pymoo(
@@ -283,7 +287,8 @@ def _follow(
     progressed = (0, 0)
     for generation in generations:
         seconds = earlier + time.perf_counter() - began
-        recorder.note(generation, seconds, wanted=stop.wants_moment(generation))
+        if not generation.preliminary:
+            recorder.note(generation, seconds, wanted=stop.wants_moment(generation))
         if on_generation is not None:
             on_generation(generation)
         if generation.evaluations > progressed[1]:
@@ -295,7 +300,8 @@ def _follow(
             reason = "exhausted"
         elif reason is None and should_stop is not None and should_stop():
             reason = "stopped"
-        recorder.checkpoint(generation, seconds, force=reason is not None)
+        if not generation.preliminary:
+            recorder.checkpoint(generation, seconds, force=reason is not None)
         if reason is not None:
             return generation, reason
     raise AssertionError("a generator of generations has no end")

@@ -71,6 +71,14 @@ def test_a_saved_device_is_found_again(
     assert (stored.latency_ms == measured.latency_ms).all()
 
 
+def test_a_device_that_was_timed_here_says_which_machine_that_is(salnas: Space, built_in: Device) -> None:
+    assert built_in.description == ""
+    shipped = Path(__file__).parents[3] / "results" / "predictors" / "salnas-osie"
+    device = load_device(shipped, "cpu-2-threads", salnas)
+    assert device.description.startswith(device.details["processor"])
+    assert ", 2 threads, onnxruntime " in device.description
+
+
 def test_a_missing_or_damaged_device(salnas: Space, tmp_path: Path) -> None:
     assert list_devices(tmp_path / "none", salnas) == []
     with pytest.raises(DeviceError, match="There is no device 'x'") as caught:

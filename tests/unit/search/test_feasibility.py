@@ -35,10 +35,10 @@ def test_the_possible_range_respects_fixed_genes() -> None:
 
 
 def test_one_bound_out_of_reach_says_the_range() -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(InfeasibleBudget) as caught:
         feasible_rows(problem_with("latency_ms<=-1", "macs<=5"))
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 1.0
     assert caught.value.field == "latency_ms"
     assert caught.value.value == -1.0
     assert f"largest {LARGEST[1]:.6g}" in str(caught.value)
@@ -49,10 +49,10 @@ def test_two_bounds_that_conflict_are_both_named_with_the_best_of_each() -> None
     wanted = 0.8 * accuracy.max()
     needed = latency[accuracy >= wanted].min()
     problem = problem_with(f"accuracy>={wanted}", f"latency_ms<={needed * 0.95}", "macs<=1e9")
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(InfeasibleBudget) as caught:
         feasible_rows(problem)
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 1.0
     assert caught.value.field == "accuracy,latency_ms"
     assert "macs" not in str(caught.value)
     said = float(str(caught.value).split("smallest latency_ms found is ")[1].rstrip("."))

@@ -91,7 +91,7 @@ def test_a_search_that_has_nothing_new_to_try_ends() -> None:
     assert result.reason in ("evaluations", "enumerated", "exhausted")
 
 
-@pytest.mark.parametrize("at", [0, 3, 17, 25])
+@pytest.mark.parametrize("at", [0, 3, 11, 19])
 @pytest.mark.parametrize("stop", [Stop(evaluations=24_000), Stop(stalled_hypervolume=1e-3, window=20)])
 def test_a_killed_search_resumes_to_the_identical_front(tmp_path: Path, at: int, stop: Stop) -> None:
     arguments: dict[str, Any] = {"constraints": ["latency_ms<=4"], "seed": 4, "stop": stop}
@@ -109,6 +109,25 @@ def test_a_killed_search_resumes_to_the_identical_front(tmp_path: Path, at: int,
     )
     without_time = [(m.generation, m.evaluations, m.hypervolume) for m in resumed.history]
     assert without_time == [(m.generation, m.evaluations, m.hypervolume) for m in whole.history]
+
+
+def test_a_search_is_stopped_between_its_starts(tmp_path: Path) -> None:
+    seen: list[int] = []
+    result = search(
+        SPACE,
+        SPACE,
+        constraints=["latency_ms<=4"],
+        on_generation=lambda generation: seen.append(generation.evaluations),
+        should_stop=lambda: len(seen) == 2,
+        directory=tmp_path,
+    )
+    assert (result.reason, result.generations) == ("stopped", 0)
+    assert result.evaluations == seen[-1] < Settings().start_evaluations / 2
+    assert len(result.front)
+    assert (result.front["latency_ms"] <= 4).all()
+    resumed = search(SPACE, SPACE, constraints=["latency_ms<=4"], directory=tmp_path, resume=True)
+    whole = search(SPACE, SPACE, constraints=["latency_ms<=4"])
+    pd.testing.assert_frame_equal(resumed.front, whole.front, check_exact=True)
 
 
 def test_a_finished_search_resumes_with_more_to_do(tmp_path: Path) -> None:
@@ -139,11 +158,11 @@ def test_a_cancelled_search_keeps_its_partial_front(tmp_path: Path) -> None:
         SPACE,
         SPACE,
         on_generation=lambda generation: seen.append(generation.number),
-        should_stop=lambda: len(seen) > 5,
+        should_stop=lambda: seen[-1] == 5,
         directory=tmp_path,
     )
     assert result.reason == "stopped"
-    assert seen == [0, 1, 2, 3, 4, 5]
+    assert seen == [0] * Settings().starts + [0, 1, 2, 3, 4, 5]
     record = load_record(tmp_path)
     assert record.manifest.state == "stopped"
     assert record.front is not None
@@ -159,13 +178,13 @@ def test_bad_questions_are_refused_before_anything_is_written(tmp_path: Path) ->
 
 
 def test_an_impossible_budget_is_refused_with_what_is_possible() -> None:
-    with pytest.raises(InfeasibleBudget, match="smallest possible latency_ms is 0, the largest"):
+    with pytest.raises(InfeasibleBudget, match="smallest latency_ms found is 0, the largest"):
         search(SPACE, SPACE, constraints=["latency_ms<=-1"])
 
 
 def test_an_impossible_budget_in_a_small_space_is_refused_too() -> None:
     space = additive_space(7, 2, 0, choices=(2, 3))
-    with pytest.raises(InfeasibleBudget, match="smallest possible"):
+    with pytest.raises(InfeasibleBudget, match="The smallest latency_ms found is"):
         search(space, space, constraints=["latency_ms<=-1"])
 
 
