@@ -73,6 +73,11 @@ class Meter:
         self.evaluations += len(F)
         self._log.append((self.elapsed, F))
 
+    @property
+    def scores(self) -> FloatArray:
+        """(n, m) all objectives that were noted, minimised."""
+        return np.vstack([F for _, F in self._log])
+
     def curve(self, points: int = 40) -> list[tuple[float, int, float]]:
         """(seconds, evaluations, hypervolume of all scores so far) at up to `points` moments, log-spaced."""
         nothing = np.zeros((0, len(self.problem.objectives)))

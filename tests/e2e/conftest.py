@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -219,12 +220,31 @@ def front(service: Service) -> list[dict[str, Any]]:
     return subnets
 
 
+def shown(estimate: dict[str, Any]) -> float:
+    """The number that stands for a quantity: what was measured, else what is predicted."""
+    return float(estimate["predicted"] if estimate["measured"] is None else estimate["measured"])
+
+
 def latency(subnet: dict[str, Any]) -> float:
-    return float(subnet["latency_ms"]["predicted"])
+    return shown(subnet["latency_ms"])
 
 
 def accuracy(subnet: dict[str, Any]) -> float:
-    return float(subnet["accuracy"]["predicted"])
+    return shown(subnet["accuracy"])
+
+
+def answer(visit: Visit, address: str, body: Any, status: int = 200) -> None:
+    """Let the service answer so."""
+    text = json.dumps(body)
+    visit.page.route(
+        address, lambda route: route.fulfill(status=status, body=text, content_type="application/json")
+    )
+
+
+def overflow(page: Page, selector: str = "html") -> int:
+    """Pixels by which what an element holds is wider than itself."""
+    wide: int = page.locator(selector).first.evaluate("(one) => one.scrollWidth - one.clientWidth")
+    return wide
 
 
 def query(text: str, name: str) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
-from playwright.sync_api import Route, expect
+from playwright.sync_api import expect
 
-from tests.e2e.conftest import Service, Visit, accuracy, latency, query
+from tests.e2e.conftest import DESKTOP, Service, Visit, accuracy, answer, latency, query
 
 pytestmark = pytest.mark.slow
 
@@ -37,8 +36,8 @@ def test_the_budget_names_the_best_subnet(visit: Visit, front: list[dict[str, An
     best = best_within(front, float(visit.page.locator(".budget-field").input_value()))
     assert named(visit) == best
     visit.wait_for_card(best)
-    predicted = next(accuracy(s) for s in front if s["id"] == best)
-    assert visit.page.locator(".score").inner_text() == f"CC {predicted:.3f}"
+    score = next(accuracy(s) for s in front if s["id"] == best)
+    assert visit.page.locator(".score").inner_text() == f"CC {score:.3f}"
     expect(visit.page.locator(".stages rect.out").first).to_be_visible()
     expect(visit.page.locator(".subnet-card .map")).not_to_have_attribute("aria-busy", "true")
 
@@ -187,7 +186,147 @@ def test_the_front_comes_as_a_table_and_as_a_picture(visit: Visit, front: list[d
         saved[name[-4:-1]] = Path(download.value.path()).read_bytes()
     assert len(saved["CSV"].decode().splitlines()) == len(front) + 1
     assert saved["PNG"].startswith(b"\x89PNG")
-    assert b"<svg" in saved["SVG"]
+    drawing = saved["SVG"].decode()
+    assert "<svg" in drawing
+    budget = visit.page.locator(".budget-handle").get_attribute("data-text")
+    for text in (
+        "Pareto front: CC over latency, cpu-1-thread",
+        "256 × 192",
+        ">knee<",
+        named(visit),
+        str(budget),
+    ):
+        assert text in drawing
+
+
+def test_a_verified_front_is_shown_by_what_was_measured(visit: Visit, service: Service) -> None:
+    search, front = service.get("/v1/searches/default"), service.get("/v1/searches/default/front")
+    for rank, subnet in enumerate(front["subnets"]):
+        predicted, took = subnet["accuracy"]["predicted"], subnet["latency_ms"]["predicted"]
+        subnet["accuracy"]["measured"] = predicted - 0.01 * (1 + rank % 3)
+        subnet["latency_ms"]["measured"] = 1.1 * took
+    search["request"]["verify"] = 70
+    search["result"]["measurements"] = 70
+    answer(visit, "**/v1/searches/default", search)
+    answer(visit, "**/v1/searches/default-salnas-osie", search)
+    answer(visit, "**/v1/searches/default/front", front)
+    answer(visit, "**/v1/searches/default-salnas-osie/front", front)
+    visit.front()
+    budget = float(visit.page.locator(".budget-field").input_value())
+    best = next(s for s in front["subnets"] if s["id"] == best_within(front["subnets"], budget))
+    assert named(visit) == best["id"]
+    measured = f"{best['accuracy']['measured']:.3f}"
+    expect(visit.page.locator(".score")).to_have_text(f"CC {measured}")
+    facts = visit.page.locator(".facts")
+    expect(facts).to_contain_text(f"measured; predicted {best['accuracy']['predicted']:.3f}")
+    expect(facts).to_contain_text(f"{latency(best):.2f}\u00a0ms measured")
+    expect(visit.page.locator(".meta")).to_contain_text(f"{len(front['subnets'])} of them measured")
+    expect(visit.page.locator(".meta")).to_contain_text("70 measured in all")
+    expect(visit.page.locator(".subnet-card .numbers > div").first).to_contain_text(f"{measured}measured")
+    places = {(latency(s), accuracy(s)) for s in front["subnets"]}
+    for trace in visit.page.locator(".plot-canvas").evaluate(TRACES):
+        if trace.get("customdata"):
+            assert set(zip(trace["x"], trace["y"], strict=True)) <= places
+    visit.page.goto(f"{service.address}/#/searches/default")
+    drawn = visit.page.locator(".small-plot").first
+    drawn.locator(".point").first.wait_for()
+    ((across, up),) = drawn.evaluate("(plot) => plot.data.map(({ x, y }) => [x, y])")
+    assert set(zip(across, up, strict=True)) <= places
+    expect(visit.page.locator(".figures div", has_text="Measured").locator("dd")).to_have_text("70")
+
+
+@pytest.mark.parametrize("text", ["0", "-5", "abc"])
+def test_what_is_no_budget_is_refused(visit: Visit, text: str) -> None:
+    visit.front()
+    field = visit.page.locator(".budget-field")
+    field.fill(text)
+    field.press("Enter")
+    expect(visit.page.locator(".answer")).to_contain_text(f"“{text}” is no budget: write a number above 0.")
+    expect(visit.page.locator(".score")).to_have_text("–")
+    field.fill("9")
+    field.press("Enter")
+    expect(visit.page.locator(".score")).to_contain_text("CC 0.")
+    expect(visit.page.locator(".answer .fault-text")).to_be_empty()
+    visit.go(f"#/front?budget={text}")
+    expect(visit.page.locator(".answer")).to_contain_text("is no budget")
+    assert "NaN" not in visit.page.locator("main").inner_text()
+
+
+def test_a_zoom_can_be_undone(visit: Visit) -> None:
+    visit.front("#/front?budget=8")
+    page, handle = visit.page, visit.page.locator(".budget-handle")
+    box = page.locator(".plot-box").bounding_box()
+    assert box
+    page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 0.3 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.8 * box["width"], box["y"] + 0.6 * box["height"], steps=4)
+    page.mouse.up()
+    expect(handle).to_have_attribute("data-text", re.compile("^← ≤ 8"))
+    assert page.locator(".budget-line").count() == 0
+    page.get_by_role("button", name="Show all").click()
+    expect(handle).to_have_attribute("data-text", re.compile("^≤ 8"))
+    expect(page.get_by_role("button", name="Show all")).to_be_hidden()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_step_of_a_gene_stands_out(visit: Visit, scheme: Literal["light", "dark"]) -> None:
+    visit.page.emulate_media(color_scheme=scheme)
+    visit.front("#/front?colour=mb2.kernel")
+    contrasts = visit.page.locator(".legend-row .swatch[style]").evaluate_all(
+        """(swatches) => {
+            const light = (text) => {
+                const [r, g, b] = text.match(/[\\d.]+/g).slice(0, 3).map((c) => c / 255)
+                    .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+                return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
+            };
+            const card = light(getComputedStyle(document.querySelector(".plot-card")).backgroundColor);
+            return swatches.map((one) => light(getComputedStyle(one).backgroundColor))
+                .map((own) => Math.max(own, card) / Math.min(own, card));
+        }"""
+    )
+    assert len(contrasts) > 1
+    assert min(contrasts) >= 3
+
+
+def test_axis_legend_and_colours_are_above_the_fold(visit: Visit) -> None:
+    visit.page.set_viewport_size({"width": 1280, "height": 800})
+    visit.front()
+    for selector in (".legend-row", ".plot-tools select", ".plot-canvas .xtitle"):
+        box = visit.page.locator(selector).bounding_box()
+        assert box
+        assert box["y"] + box["height"] <= 800, selector
+    visit.page.set_viewport_size(DESKTOP)
+
+
+def test_a_search_without_a_front_yet_says_what_it_does(visit: Visit, service: Service) -> None:
+    search, front = service.get("/v1/searches/default"), service.get("/v1/searches/default/front")
+    progress = {"generation": 9, "evaluations": 12_345, "subnets": 67, "hypervolume": 1.0}
+    progress |= {"seconds": 2.0, "fraction": 0.5, "remaining_seconds": 2.0}
+    running = {**search, "state": "running", "result": None, "progress": progress}
+    answer(visit, "**/v1/searches/search-new", running)
+    answer(visit, "**/v1/searches/default-salnas-osie", running)
+    answer(visit, "**/front", {**front, "subnets": []})
+    visit.page.route("**/events*", lambda route: route.fulfill(body="", content_type="text/event-stream"))
+    for place in ("#/front?search=search-new", "#/searches/search-new"):
+        visit.go(place)
+        expect(visit.page.locator("main")).to_contain_text(
+            "12,345 subnets are scored, 67 of them on the front."
+        )
+        expect(visit.page.locator("main")).to_contain_text("drawn from the first save on")
+    visit.go("#/front?search=search-new")
+    expect(visit.page.locator(".subnet-card")).to_be_hidden()
+
+
+def test_the_processor_stands_beside_the_name_of_a_device(visit: Visit, service: Service) -> None:
+    devices = service.get("/v1/devices")["devices"]
+    text = "Some(R) Processor @ 2.50GHz, 1 thread, onnxruntime 1.31.1"
+    devices[0]["description"] = text
+    answer(visit, "**/v1/devices", {"devices": devices})
+    visit.front()
+    expect(visit.page.locator(".meta")).to_contain_text(f"{devices[0]['id']}: {text}")
+    expect(visit.page.locator(".subnet-card")).to_contain_text(text)
+    visit.page.get_by_role("link", name="Devices").click()
+    expect(visit.page.locator(".devices .processor").first).to_have_text(text)
 
 
 def test_a_search_now_is_compared_with_the_stored_front(visit: Visit, service: Service) -> None:
@@ -214,8 +353,8 @@ def test_reference_models_are_named_points(visit: Visit) -> None:
         "latency_ms": {"cpu-1-thread": 21.5},
     }
     nowhere = {**model, "title": "Never timed", "latency_ms": {}}
-    body = json.dumps({"models": [model, nowhere]})
-    visit.page.route("**/v1/models", lambda route: route.fulfill(body=body, content_type="application/json"))
+    unscored = {key: value for key, value in model.items() if key != "held_out_accuracy"}
+    answer(visit, "**/v1/models", {"models": [model, nowhere, unscored]})
     visit.front()
     expect(visit.page.locator(".legend-row")).to_contain_text("reference model")
     expect(visit.page.locator(".textpoint")).to_have_text("FastSal A")
@@ -235,17 +374,16 @@ def test_thousands_of_points_do_not_lag(visit: Visit, service: Service) -> None:
         {
             **seed,
             "id": seed["id"],
-            "latency_ms": {**seed["latency_ms"], "predicted": at},
-            "accuracy": {**seed["accuracy"], "predicted": 0.5 + 0.3 * np.log(at) / np.log(60) + noise},
+            "latency_ms": {**seed["latency_ms"], "predicted": at, "measured": None},
+            "accuracy": {
+                **seed["accuracy"],
+                "predicted": 0.5 + 0.3 * np.log(at) / np.log(60) + noise,
+                "measured": None,
+            },
         }
         for at, noise in zip(rng.uniform(5, 60, 5000), rng.uniform(-0.1, 0, 5000), strict=True)
     ]
-    body = json.dumps(front)
-
-    def answer(route: Route) -> None:
-        route.fulfill(body=body, content_type="application/json")
-
-    visit.page.route("**/v1/searches/default/front", answer)
+    answer(visit, "**/v1/searches/default/front", front)
     visit.front()
     expect(visit.page.locator(".meta")).to_contain_text("5,000 subnets")
     frames = visit.page.evaluate(

@@ -64,9 +64,14 @@ def test_own_photos_are_compared_side_by_side(visit: Visit, tmp_path: Path) -> N
     expect(page.locator(".photo-key")).to_be_visible()
     wait_for(lambda: not np.array_equal(ink(visit, 1), maps), 60)
     assert query(page.url, "show") == "difference"
+    expect(tiles.nth(1)).to_contain_text(re.compile(r"mean difference \d+\.\d % from Smallest"))
     page.get_by_role("button", name="Remove Largest").click()
     expect(tiles).to_have_count(5)
     assert "max" not in query(page.url, "subnets")
+    page.get_by_role("button", name="Remove Smallest").click()
+    expect(tiles.first).not_to_contain_text("mean difference")
+    expect(tiles.nth(1)).to_contain_text("from Knee of the front")
+    expect(page.locator(".photo-key")).to_contain_text("looked at more than by Knee of the front")
 
 
 def test_several_photos_can_be_pasted_and_none_is_kept_elsewhere(visit: Visit) -> None:
@@ -89,3 +94,17 @@ def test_a_photo_can_be_dropped_and_what_is_none_is_refused(visit: Visit) -> Non
     visit.page.locator(".subnet-card canvas[aria-label^='red.png']").wait_for()
     drop(visit, ".subnet-card", "notes.txt", b"no picture")
     expect(visit.page.get_by_role("alert")).to_contain_text("notes.txt is not a photo")
+
+
+def test_a_tile_added_while_the_service_is_away_goes_on_by_itself(visit: Visit) -> None:
+    visit.go("#/photo?subnets=min")
+    page = visit.page
+    page.locator(".tile canvas[aria-label*='with the saliency map']").wait_for()
+    page.context.set_offline(True)
+    page.get_by_role("button", name="Random", exact=True).click()
+    page.get_by_role("button", name="Lake").click()
+    expect(page.get_by_role("alert").first).to_contain_text("goes on by itself")
+    page.context.set_offline(False)
+    expect(page.locator(".tile canvas[aria-label*='with the saliency map']")).to_have_count(2)
+    expect(page.locator(".tile [role=alert]:visible")).to_have_count(0)
+    visit.errors.clear()  # the browser reports what it could not fetch

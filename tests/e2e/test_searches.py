@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
+import pandas as pd
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.conftest import Service, Visit, latency
+from search.front import Front, compare
+from search.problem import Objective
+from tests.e2e.conftest import DESKTOP, PHONE, Service, Visit, accuracy, answer, latency, overflow
 from tests.fixtures.serving import wait_for
 
 pytestmark = pytest.mark.slow
@@ -48,7 +52,7 @@ def test_the_form_refuses_the_impossible_and_starts_a_search(visit: Visit, servi
     expect(page.locator("h1")).to_have_text("CC over latency")
     found = service.get(f"/v1/searches/{page.url.rpartition('/')[2]}/front")["subnets"]
     assert found
-    assert all(latency(s) <= budget and s["resolution"] == [192, 256] for s in found)
+    assert all(s["latency_ms"]["predicted"] <= budget and s["resolution"] == [192, 256] for s in found)
 
     page.get_by_role("link", name="Fork").click()
     expect(page.get_by_label("Latency at most (ms)")).to_have_value(str(budget))
@@ -109,6 +113,7 @@ def test_searches_are_listed_filtered_and_compared(visit: Visit, service: Servic
     expect(page.locator(".table-card tbody tr")).to_have_count(2)
     expect(page.locator(".compare-plot .scatterlayer .trace")).to_have_count(2)
     expect(page.locator(".table-card")).to_contain_text(re.compile(r"CC 0\.\d+"))
+    answer(visit, "**/v1/searches?state=failed*", {"searches": [], "next_page_token": None})
     visit.go("#/searches?state=failed")
     expect(page.get_by_role("heading", name="No searches here")).to_be_visible()
     page.get_by_role("radio", name="Done").check()
@@ -117,11 +122,125 @@ def test_searches_are_listed_filtered_and_compared(visit: Visit, service: Servic
     assert page.url.endswith("state=succeeded")
 
 
+def found_by(service: Service, **wanted: Any) -> str:
+    """Id of a quick search that has ended."""
+    made = str(service.post("/v1/searches", {"effort": "quick", **wanted})["id"])
+    wait_for(lambda: service.get(f"/v1/searches/{made}")["state"] == "succeeded", 200)
+    return made
+
+
+def test_only_fronts_that_share_their_axes_share_a_plot(visit: Visit, service: Service) -> None:
+    alike = found_by(service, constraints=["latency_ms<=10"], seed=5)
+    other_metric = found_by(service, accuracy_metric="nss")
+    other_device = found_by(service, device="cpu-2-threads")
+    visit.go(f"#/compare?ids=default,{alike},{other_metric},{other_device}")
+    page = visit.page
+    expect(page.get_by_text("their accuracies are CC and NSS, and they are of the devices")).to_be_visible()
+    expect(page.locator(".compare-plots h2")).to_have_text(
+        [
+            "CC over latency on cpu-1-thread",
+            "NSS over latency on cpu-1-thread",
+            "CC over latency on cpu-2-threads",
+        ]
+    )
+    expect(page.locator(".compare-plot .ytitle")).to_have_text(
+        ["Accuracy (CC)", "Accuracy (NSS)", "Accuracy (CC)"]
+    )
+    rows = page.locator(".compared tbody tr")
+    expect(rows.nth(1)).to_contain_text("CC · cpu-1-thread · seed 5")
+    fronts = {
+        identity: service.get(f"/v1/searches/{identity}/front")["subnets"] for identity in ("default", alike)
+    }
+    expected = [f"{100 * share:.1f} %" for share in shares(fronts)]
+    assert rows.locator("td:nth-child(3)").all_inner_texts() == [*expected, "–", "–"]
+    page.locator(".page-head select").select_option("macs")
+    expect(page.locator(".compare-plots h2")).to_have_text(
+        ["CC over multiply-accumulates", "NSS over multiply-accumulates"]
+    )
+    page.set_viewport_size(PHONE)
+    assert overflow(page, ".table-card .table-wrap") <= 0
+    page.set_viewport_size(DESKTOP)
+
+
+def shares(fronts: dict[str, list[dict[str, Any]]]) -> list[float]:
+    """Hypervolumes in one common box, as `salnas` compares fronts."""
+    objectives = (Objective.parse("max:accuracy"), Objective.parse("min:latency_ms"))
+    tables = {
+        name: pd.DataFrame(
+            [{"id": s["id"], "accuracy": accuracy(s), "latency_ms": latency(s)} for s in subnets]
+        )
+        for name, subnets in fronts.items()
+    }
+    compared = compare({name: Front(table, objectives) for name, table in tables.items()})
+    return [float(share) for share in compared["hypervolume"]]
+
+
+def test_the_list_shows_no_numbers_that_cannot_be_compared(visit: Visit) -> None:
+    visit.go("#/searches")
+    expect(visit.page.locator("tbody tr").first).to_contain_text(re.compile(r"(CC|NSS) · cpu-.* · seed \d"))
+    assert "hypervolume" not in visit.page.locator("main").inner_text().lower()
+
+
+@pytest.mark.parametrize(("kind", "resumable"), [("infeasible-budget", False), ("internal-error", True)])
+def test_a_failed_search_says_why_and_what_can_be_done(
+    visit: Visit, service: Service, kind: str, resumable: bool
+) -> None:
+    search = service.get("/v1/searches/default")
+    error = {"type": f"/problems/{kind}", "detail": "It went wrong.", "field": None, "remedy": "Do this."}
+    failed = {
+        **search,
+        "id": "search-failed",
+        "state": "failed",
+        "result": None,
+        "progress": None,
+        "error": error,
+    }
+    failed["request"] = {**search["request"], "constraints": ["latency_ms<=9"], "verify": 8}
+    front = service.get("/v1/searches/default/front")
+    answer(visit, "**/v1/searches/search-failed", failed)
+    answer(visit, "**/v1/searches/search-failed/front", {**front, "subnets": []})
+    answer(visit, "**/v1/searches/search-failed/events*", {"events": [], "next_page_token": None})
+    visit.go("#/searches/search-failed")
+    page = visit.page
+    expect(page.get_by_role("alert")).to_have_text("It went wrong.Do this.")
+    assert (page.get_by_role("button", name="Resume").count() > 0) == resumable
+    expect(page.locator(".pair")).to_be_hidden()
+    page.get_by_role("link", name="Fork").click()
+    expect(page.get_by_label("Latency at most (ms)")).to_have_value("9")
+    expect(page.get_by_label("Measure the best (subnets)")).to_have_value("8")
+    expect(page.get_by_role("checkbox", name="Accuracy")).to_be_checked()
+
+
+def test_a_refusal_goes_when_the_form_is_changed(visit: Visit) -> None:
+    refusal = {"type": "/problems/infeasible-budget", "status": 422, "detail": "None fits.", "field": "macs"}
+    answer(visit, "**/v1/searches", refusal, status=422)
+    visit.go("#/searches/new")
+    field = visit.page.get_by_label("Multiply-accumulates at most (G)")
+    field.fill("1")
+    visit.page.get_by_role("button", name="Start the search").click()
+    expect(visit.page.get_by_role("alert")).to_contain_text("None fits.")
+    field.fill("")
+    expect(visit.page.get_by_role("alert")).to_have_count(0)
+    expect(field).to_have_attribute("aria-invalid", "false")
+    visit.errors.clear()  # the browser reports the answer 422
+
+
 def test_an_unknown_search_is_said_with_the_remedy(visit: Visit) -> None:
     visit.go("#/front?search=search-unknown")
     expect(visit.page.get_by_role("alert")).to_contain_text("The page Searches lists all there are.")
+    expect(visit.page.locator(".subnet-card")).to_be_hidden()
+    expect(visit.page.locator(".answer")).to_be_hidden()
+    visit.page.get_by_role("link", name="To the default front").click()
+    visit.page.locator(".facts code").wait_for()
+    expect(visit.page.locator(".subnet-card")).to_be_visible()
     visit.go("#/searches/search-unknown")
     expect(visit.page.get_by_role("alert")).to_contain_text("There is no search search-unknown.")
+    expect(visit.page.get_by_role("progressbar")).to_have_count(0)
+    expect(visit.page.locator(".pair")).to_be_hidden()
+    tall = "document.documentElement.scrollHeight - document.documentElement.clientHeight"
+    assert visit.page.evaluate(tall) <= 0
+    visit.page.get_by_role("link", name="All searches").click()
+    expect(visit.page.get_by_role("heading", name="Searches")).to_be_visible()
     visit.go("#/nowhere")
     expect(visit.page.get_by_role("heading", name="There is nothing here")).to_be_visible()
     visit.errors.clear()  # the browser reports the answers 404

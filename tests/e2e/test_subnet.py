@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from tests.e2e.conftest import Service, Visit
+from tests.e2e.conftest import DESKTOP, PHONE, Service, Visit, overflow
 from tests.fixtures.tiny import write_photo
 
 pytestmark = pytest.mark.slow
@@ -91,6 +91,12 @@ def test_a_subnet_is_timed_now_and_its_file_runs_with_the_code_beside_it(
     assert saved.value.suggested_filename == f"{identity}.onnx"
     saved.value.save_as(tmp_path / f"{identity}.onnx")
     visit.page.locator("summary", has_text="Run it with onnxruntime").click()
+    for size in (DESKTOP, PHONE):
+        visit.page.set_viewport_size(size)
+        expect(visit.page.locator("pre.code")).to_be_visible()
+        assert overflow(visit.page) <= 0
+    assert overflow(visit.page, "pre.code") > 0, "the code scrolls in its card"
+    visit.page.set_viewport_size(DESKTOP)
     visit.page.get_by_role("button", name="Copy the code").click()
     expect(visit.page.locator("#toast")).to_have_text("Copied")
     code = visit.page.evaluate("navigator.clipboard.readText()")

@@ -53,6 +53,16 @@ function setOnline(now) {
   if (!now) setTimeout(probe, RETRY_MS);
 }
 
+/** Do `work` once, when the service answers again. @param {() => void} work */
+export function whenBack(work) {
+  const back = () => {
+    if (!online) return;
+    window.removeEventListener("salnas-online", back);
+    work();
+  };
+  window.addEventListener("salnas-online", back);
+}
+
 async function probe() {
   try {
     const answer = await fetch("healthz", { cache: "no-store" });

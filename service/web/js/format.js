@@ -75,10 +75,18 @@ export function interval(name, estimate) {
   return `${inUnits(name, estimate.low)}–${inUnits(name, estimate.high)}`;
 }
 
-/** The number a column has for a subnet: the prediction where it is predicted. @param {Subnet} subnet @param {string} name @returns {number|null} */
+/** The number a column has for a subnet: what was measured, else what is predicted. @param {Subnet} subnet @param {string} name @returns {number|null} */
 export function valueOf(subnet, name) {
   const value = cell(subnet, name);
-  return typeof value === "number" ? value : value?.predicted ?? value?.measured ?? null;
+  return typeof value === "number" ? value : value?.measured ?? value?.predicted ?? null;
+}
+
+/** Where a number was measured, that it was and what had been predicted; empty otherwise. @param {Subnet} subnet @param {string} name */
+export function besideMeasured(subnet, name) {
+  if (measuredOf(subnet, name) === null) return "";
+  const estimate = /** @type {Estimate} */ (cell(subnet, name));
+  const bounds = interval(name, estimate);
+  return estimate.predicted === null ? "measured" : `measured; predicted ${withUnit(name, estimate.predicted)}${bounds ? ` (${bounds})` : ""}`;
 }
 
 /** The measured number of a column, null where there is none. @param {Subnet} subnet @param {string} name */

@@ -1,7 +1,7 @@
 /** The plot of a front, and over it the budget line, the best subnet under it and the chosen one. */
 
 import { h, svg } from "./dom.js";
-import { axisTitle, interval, inUnits, measuredOf, metricName, quantity, resolutionText, valueOf, withUnit } from "./format.js";
+import { axisTitle, besideMeasured, interval, inUnits, measuredOf, metricName, quantity, resolutionText, valueOf, withUnit } from "./format.js";
 import { choiceText, geneText, genesOf } from "./genes.js";
 import { CONFIG, baseLayout, colour, faded, loadPlotly, plotlyIfLoaded, seriesColour, stepColours } from "./plotly.js";
 
@@ -20,6 +20,7 @@ import { CONFIG, baseLayout, colour, faded, loadPlotly, plotlyIfLoaded, seriesCo
 const MANY = 2500; // points from which WebGL draws them
 const MARGIN = { l: 62, r: 18, t: 30, b: 50 };
 const THUMB = 22;
+const PICTURE = { width: 1200, height: 760 };
 
 /** Whether more of the accuracy metric is better. @param {Front} front */
 export function higherIsBetter(front) {
@@ -64,6 +65,34 @@ export function bestWithin(steps, x, budget) {
   return found;
 }
 
+/**
+ * How much of what all fronts dominate together each one dominates, in the plane of accuracy and `x`. The box reaches
+ * from the best to the worst value of all of them and 1 % beyond the worst, as in `search.front.compare`.
+ * @param {Front[]} fronts  of one accuracy metric, and of one device where `x` is known on devices only
+ * @param {string} x
+ * @returns {number[]}
+ */
+export function sharedHypervolumes(fronts, x) {
+  const points = fronts.map((front) => front.subnets
+    .map((subnet) => ({ cost: valueOf(subnet, x) ?? NaN, loss: (higherIsBetter(front) ? -1 : 1) * (valueOf(subnet, "accuracy") ?? NaN) }))
+    .filter(({ cost, loss }) => Number.isFinite(cost) && Number.isFinite(loss))
+    .sort((a, b) => a.cost - b.cost || a.loss - b.loss));
+  const all = points.flat().sort((a, b) => a.cost - b.cost || a.loss - b.loss);
+  const limit = (/** @type {number[]} */ values) => Math.max(...values) + 0.01 * (Math.max(...values) - Math.min(...values) || 1);
+  const corner = { cost: limit(all.map(({ cost }) => cost)), loss: limit(all.map(({ loss }) => loss)) };
+  const area = (/** @type {{cost: number, loss: number}[]} */ sorted) => {
+    let [sum, best] = [0, corner.loss];
+    for (const { cost, loss } of sorted) {
+      if (loss >= best) continue;
+      sum += (best - loss) * (corner.cost - cost);
+      best = loss;
+    }
+    return sum;
+  };
+  const whole = area(all);
+  return points.map((sorted) => area(sorted) / whole);
+}
+
 /** The plot as an element of its own; `update` and `setBudget` change it. */
 export class FrontPlot {
   /**
@@ -91,7 +120,8 @@ export class FrontPlot {
     this.slider = h("input", { type: "range", class: "budget-slider", "aria-label": "Budget", min: 0, max: 1000, step: 1, hidden: true });
     this.legend = h("ul", { class: "legend-row" });
     this.tools = h("div", { class: "plot-tools" });
-    this.box = h("div", { class: "plot-box", role: "group", "aria-label": "Plot of the front" }, this.plot, this.overlay, this.handle, this.slider);
+    this.whole = h("button", { type: "button", class: "button small reset-zoom", hidden: true, onclick: () => this.zoomOut() }, "Show all");
+    this.box = h("div", { class: "plot-box", role: "group", "aria-label": "Plot of the front" }, this.plot, this.overlay, this.handle, this.slider, this.whole);
     this.element = h("div", { class: "front-plot" }, this.box, h("div", { class: "plot-foot" }, this.legend, this.tools));
     this.slider.addEventListener("input", () => this.slid(false));
     this.slider.addEventListener("change", () => this.slid(true));
@@ -167,6 +197,12 @@ export class FrontPlot {
     this.place();
   }
 
+  /** Undo a zoom. @private */
+  zoomOut() {
+    plotlyIfLoaded()?.relayout(this.plot, { "xaxis.autorange": true, "yaxis.autorange": true });
+    this.slider.focus({ preventScroll: true });
+  }
+
   /** @private */
   resize() {
     if (!this.drawn) return;
@@ -189,13 +225,13 @@ export class FrontPlot {
     if (this.view.intervals) traces.push(...band(steps, at));
     traces.push({
       x: steps.map(at), y: steps.map((subnet) => valueOf(subnet, "accuracy")), type: "scatter", mode: "lines",
-      line: { shape: "hv", width: 1.2, color: faded(colour("ink-2"), 0.45) }, hoverinfo: "skip",
+      line: { shape: "hv", width: 1.2, color: faded(colour("ink-2"), 0.45) }, hoverinfo: "skip", showlegend: false,
     });
     for (const kind of kinds) {
-      const size = kind.subnets.map((subnet) => (onStairs.has(subnet.id) ? 7 : 4.5));
+      const size = kind.subnets.map((subnet) => (onStairs.has(subnet.id) ? 7 : 5));
       traces.push({
         x: kind.subnets.map(at), y: kind.subnets.map((subnet) => valueOf(subnet, "accuracy")), type, mode: "markers",
-        marker: { color: kind.colour, size, opacity: kind.subnets.map((subnet) => (onStairs.has(subnet.id) ? 0.95 : 0.3)), line: { width: 0 } },
+        marker: { color: kind.colour, size, opacity: kind.subnets.map((subnet) => (onStairs.has(subnet.id) ? 0.95 : 0.5)), line: { width: 0 } }, name: kind.text,
         text: kind.subnets.map((subnet) => hoverText(subnet, front)), customdata: kind.subnets.map((subnet) => subnet.id),
         hovertemplate: "%{text}<extra></extra>",
       });
@@ -203,16 +239,16 @@ export class FrontPlot {
     const measured = front.subnets.filter((subnet) => typeof measuredOf(subnet, "accuracy") === "number");
     if (measured.length) {
       traces.push({
-        x: measured.map((subnet) => (measuredOf(subnet, x) ?? valueOf(subnet, x) ?? NaN) / scale), y: measured.map((subnet) => measuredOf(subnet, "accuracy")), type: "scatter", mode: "markers",
+        x: measured.map(at), y: measured.map((subnet) => measuredOf(subnet, "accuracy")), type: "scatter", mode: "markers", name: "measured",
         marker: { symbol: "diamond-open", size: 8, color: colour("ink"), line: { width: 1.2 } },
         text: measured.map((subnet) => hoverText(subnet, front)), customdata: measured.map((subnet) => subnet.id),
-        hovertemplate: "<b>Measured</b><br>%{text}<extra></extra>",
+        hovertemplate: "%{text}<extra></extra>",
       });
     }
     const models = placed(this.models, x, front);
     if (models.length) {
       traces.push({
-        x: models.map((model) => model.x / scale), y: models.map((model) => model.y), type: "scatter", mode: "markers+text",
+        x: models.map((model) => model.x / scale), y: models.map((model) => model.y), type: "scatter", mode: "markers+text", name: "reference model",
         marker: { symbol: "square-open", size: 9, color: colour("series-4"), line: { width: 1.8 } },
         text: models.map((model) => model.title), textposition: "top center", textfont: { color: colour("series-4"), size: 12 }, cliponaxis: false,
         hovertemplate: models.map((model) => `<b>${model.title}</b><br>${metricName(front.accuracy_metric)} ${inUnits("accuracy", model.y)} · ${withUnit(x, model.x)}<br>measured<extra></extra>`),
@@ -240,6 +276,7 @@ export class FrontPlot {
     const [left, right] = [xaxis._offset, xaxis._offset + xaxis._length];
     const [top, bottom] = [yaxis._offset, yaxis._offset + yaxis._length];
     Object.assign(this.slider.style, { left: `${left - THUMB / 2}px`, width: `${xaxis._length + THUMB}px`, top: `${bottom - THUMB / 2}px` });
+    this.whole.hidden = xaxis.autorange && yaxis.autorange;
     const scale = quantity(this.view.x).scale;
     const parts = [];
     const inside = (/** @type {number} */ x, /** @type {number} */ y) => x >= left - 1 && x <= right + 1 && y >= top - 1 && y <= bottom + 1;
@@ -253,7 +290,9 @@ export class FrontPlot {
       this.slider.setAttribute("aria-valuetext", this.valueText(budget));
       this.slider.setAttribute("aria-label", `Budget: ${quantity(this.view.x).label}`);
       Object.assign(this.handle.style, { left: `${edge}px`, top: "0px", height: `${bottom}px` });
-      this.handle.dataset.text = `≤ ${withUnit(this.view.x, budget)}`;
+      const [before, after] = [budgetAt < left - 1, budgetAt > right + 1];
+      this.handle.dataset.text = `${before ? "← " : ""}≤ ${withUnit(this.view.x, budget)}${after ? " →" : ""}`;
+      this.handle.classList.toggle("away", before || after);
       this.handle.classList.toggle("left", edge > (left + right) / 2 && edge > right - 60);
       this.handle.classList.toggle("right", edge < left + 50);
     }
@@ -319,10 +358,45 @@ export class FrontPlot {
     this.handle.addEventListener("pointerup", (/** @type {PointerEvent} */ event) => this.handlers.onbudget(at(event), true));
   }
 
-  /** The plot as a picture. @param {"png"|"svg"} format @param {string} name */
-  async save(format, name) {
+  /** The plot as a picture that stands by itself. @param {"png"|"svg"} format @param {string} name @param {string} title */
+  async save(format, name, title) {
     const plotly = await loadPlotly();
-    await plotly.downloadImage(this.plot, { format, filename: name, width: 1200, height: 760, scale: format === "png" ? 2 : 1 });
+    await plotly.downloadImage(this.picture(title), { format, filename: name, ...PICTURE, scale: format === "png" ? 2 : 1 });
+  }
+
+  /** The plot with all that the page draws around and over it. @private @param {string} title */
+  picture(title) {
+    const front = /** @type {Front} */ (this.front);
+    const { x } = this.view;
+    const { scale } = quantity(x);
+    const { xaxis, yaxis } = this.axes;
+    const layout = baseLayout({ x: axisTitle(x, front.accuracy_metric, front.device), y: axisTitle("accuracy", front.accuracy_metric, front.device), margin: { l: 92, r: 30, t: 96, b: 110 } });
+    layout.xaxis.range = [...xaxis.range];
+    layout.yaxis.range = [...yaxis.range];
+    const ink = colour("ink");
+    /** @type {Object<string, unknown>[]} */
+    const notes = [];
+    /** @type {Object<string, unknown>[]} */
+    const shapes = [];
+    const point = (/** @type {Subnet|undefined} */ subnet, /** @type {string} */ text, /** @type {[number, number]} */ [ax, ay]) => {
+      const [at, up] = subnet ? [valueOf(subnet, x), valueOf(subnet, "accuracy")] : [null, null];
+      if (at !== null && up !== null) notes.push({ x: at / scale, y: up, text, ax, ay, showarrow: true, arrowhead: 2, arrowcolor: ink, font: { color: ink, size: 13 } });
+    };
+    point(front.subnets.find((subnet) => subnet.id === front.knee), "knee", [-50, -36]);
+    if (this.budget !== null) {
+      shapes.push({ type: "line", x0: this.budget / scale, x1: this.budget / scale, yref: "paper", y0: 0, y1: 1, line: { color: ink, width: 1.6 } });
+      notes.push({ x: this.budget / scale, yref: "paper", y: 1, yanchor: "bottom", text: `≤ ${withUnit(x, this.budget)}`, showarrow: false, font: { color: ink, size: 14 } });
+      const best = bestWithin(this.steps ?? [], x, this.budget);
+      if (best) point(best, `${best.id}: ${metricName(front.accuracy_metric)} ${inUnits("accuracy", valueOf(best, "accuracy"))}`, [130, 70]);
+    }
+    const by = this.view.colour === "resolution" ? "resolution" : geneText(this.view.colour);
+    return {
+      data: this.traces().traces,
+      layout: {
+        ...layout, title: { text: title, x: 0.02, xanchor: "left", font: { size: 18, color: ink } }, paper_bgcolor: colour("surface"), plot_bgcolor: colour("surface"),
+        showlegend: true, legend: { orientation: "h", title: { text: `${by}: ` }, x: 0, y: -0.13, yanchor: "top", font: { color: ink } }, shapes, annotations: notes,
+      },
+    };
   }
 }
 
@@ -330,7 +404,7 @@ export class FrontPlot {
 function placed(models, x, front) {
   return models.flatMap((model) => {
     const across = x === "latency_ms" ? model.latency_ms[front.device] : /** @type {Object<string, unknown>} */ (/** @type {unknown} */ (model))[x];
-    const up = model.held_out_accuracy[front.accuracy_metric];
+    const up = model.held_out_accuracy?.[front.accuracy_metric];
     return typeof across === "number" && typeof up === "number" ? [{ title: model.title, x: across, y: up }] : [];
   });
 }
@@ -344,7 +418,7 @@ function band(steps, at) {
   const outline = [...up, ...down];
   return [{
     x: outline.map(([x]) => x), y: outline.map(([, y]) => y), type: "scatter", mode: "lines", fill: "toself",
-    line: { width: 0 }, fillcolor: faded(colour("ink-2"), 0.1), hoverinfo: "skip",
+    line: { width: 0 }, fillcolor: faded(colour("ink-2"), 0.1), hoverinfo: "skip", name: "interval of the prediction",
   }];
 }
 
@@ -388,10 +462,10 @@ function legendOf(kinds, measured, models, view, front) {
 
 /** @param {Subnet} subnet @param {Front} front */
 function hoverText(subnet, front) {
-  const bounds = interval("accuracy", subnet.accuracy);
-  const lines = [`<b>${metricName(front.accuracy_metric)} ${inUnits("accuracy", valueOf(subnet, "accuracy"))}</b>${bounds ? ` (${bounds})` : ""}`];
+  const about = besideMeasured(subnet, "accuracy") || interval("accuracy", subnet.accuracy);
+  const lines = [`<b>${metricName(front.accuracy_metric)} ${inUnits("accuracy", valueOf(subnet, "accuracy"))}</b>${about ? ` (${about})` : ""}`];
   const costs = ["latency_ms", "energy_mj", "macs", "parameters"].filter((name) => valueOf(subnet, name) !== null);
-  lines.push(costs.map((name) => `${withUnit(name, valueOf(subnet, name))}${name === "macs" ? " macs" : name === "parameters" ? " parameters" : ""}`).join(" · "));
+  lines.push(costs.map((name) => `${withUnit(name, valueOf(subnet, name))}${name === "macs" ? " macs" : name === "parameters" ? " parameters" : measuredOf(subnet, name) === null ? "" : " measured"}`).join(" · "));
   lines.push(`${subnet.id} · ${resolutionText(subnet.resolution)}`);
   return lines.join("<br>");
 }

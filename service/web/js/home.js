@@ -1,6 +1,6 @@
 /** What the whole page knows: the supernet that is searched by default, its space, and what can be predicted. */
 
-import { describe, getSpace, listSupernets } from "./api.js";
+import { describe, getSpace, listDevices, listSupernets } from "./api.js";
 
 /** @typedef {import("./types.js").Space} Space */
 
@@ -11,6 +11,7 @@ import { describe, getSpace, listSupernets } from "./api.js";
  * @property {string[]} metrics  accuracy metrics that can be predicted
  * @property {string[]} devices  devices whose latency can be predicted
  * @property {string[]} energy  those whose energy can be predicted too
+ * @property {Object<string, string>} processors  what each device is, in words, where that is known
  */
 
 /** @type {Promise<Home>|null} */
@@ -32,8 +33,14 @@ export function forgetHome() {
 async function load() {
   const supernets = await listSupernets();
   const supernet = supernets.find((one) => one.default) ?? supernets[0] ?? null;
-  if (!supernet) return { supernet: null, space: null, metrics: [], devices: [], energy: [] };
-  const [space, smallest] = await Promise.all([getSpace(supernet.space), describe("min")]);
+  if (!supernet) return { supernet: null, space: null, metrics: [], devices: [], energy: [], processors: {} };
+  const [space, smallest, devices] = await Promise.all([getSpace(supernet.space), describe("min"), listDevices()]);
   const { accuracy, latency_ms, energy_mj } = smallest.predictions;
-  return { supernet, space, metrics: Object.keys(accuracy), devices: Object.keys(latency_ms), energy: Object.keys(energy_mj) };
+  return { supernet, space, metrics: Object.keys(accuracy), devices: Object.keys(latency_ms), energy: Object.keys(energy_mj), processors: Object.fromEntries(devices.map((device) => [device.id, processorText(device)])) };
+}
+
+/** What a device is: its description, and of its runtime and threads what that leaves out. @param {import("./types.js").Device} device */
+export function processorText({ description, runtime, threads }) {
+  const others = [runtime, threads && `${threads} thread${threads > 1 ? "s" : ""}`];
+  return [description, ...others.filter((text) => text && !description.includes(String(text)))].filter(Boolean).join(", ");
 }

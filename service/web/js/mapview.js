@@ -1,5 +1,6 @@
 /** A photo with the saliency map of one subnet over it. */
 
+import { isOnline, whenBack } from "./api.js";
 import { h } from "./dom.js";
 import { drawDifference, drawOverlay, imageOf, predict } from "./maps.js";
 
@@ -71,6 +72,8 @@ export class MapView {
     this.error.replaceChildren(h("div", null, h("p", null, message), remedy && h("p", { class: "small" }, remedy),
       h("button", { type: "button", class: "button small", onclick: retry }, "Try again")));
     this.error.hidden = false;
+    const { turn } = this;
+    if (!isOnline()) whenBack(() => turn === this.turn && this.element.isConnected && retry());
   }
 
   /** @param {number} opacity 0 to 1 */

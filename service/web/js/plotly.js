@@ -3,7 +3,7 @@
 /**
  * What the page uses of Plotly, which has no types of its own.
  *
- * @typedef {{_offset: number, _length: number, range: [number, number], d2p: (value: number) => number, p2d: (pixel: number) => number}} Axis
+ * @typedef {{_offset: number, _length: number, autorange: boolean, range: [number, number], d2p: (value: number) => number, p2d: (pixel: number) => number}} Axis
  * @typedef {{points: {customdata?: string}[]}} Click
  * @typedef {Object} Drawn  what Plotly adds to the element that it draws in
  * @property {{xaxis: Axis, yaxis: Axis}} [_fullLayout]
@@ -14,7 +14,7 @@
  * @typedef {Object} Plotly
  * @property {(place: HTMLElement, traces: Trace[], layout: Layout, config: typeof CONFIG) => Promise<unknown>} react
  * @property {(place: HTMLElement, layout: Object<string, unknown>) => Promise<unknown>} relayout
- * @property {(place: HTMLElement, options: Object<string, unknown>) => Promise<string>} downloadImage
+ * @property {(what: {data: Trace[], layout: Layout}, options: Object<string, unknown>) => Promise<string>} downloadImage
  * @property {(place: HTMLElement) => void} purge
  */
 

@@ -24,6 +24,7 @@ export function figures(search) {
   /** @type {[string, string][]} */
   const found = [
     ["On the front", count(done ? result.subnets : progress?.subnets ?? 0)],
+    ...(search.request.verify ? [/** @type {[string, string]} */ (["Measured", measuredText(search)])] : []),
     ["Hypervolume", significant(done ? result.hypervolume : progress?.hypervolume, 4)],
     ["Scored", evaluations ? count(evaluations) : "–"],
     ["Speed", rate],
@@ -31,6 +32,12 @@ export function figures(search) {
   ];
   if (!isFinal(search.state)) found.push(["Time left", progress ? `about ${duration(progress.remaining_seconds)}` : "–"]);
   return found;
+}
+
+/** How many subnets a search that verifies has measured. @param {Search} search */
+function measuredText({ state, request, result }) {
+  if (!isFinal(state)) return `up to ${count(request.verify ?? 0)}`;
+  return count(result?.measurements ?? 0) + (result?.failures ? `, ${count(result.failures)} failed` : "");
 }
 
 /** @param {[string, string][]} pairs */

@@ -1,12 +1,12 @@
 /** The form for a new search, or for one that begins with the front of another. */
 
-import { Problem, changeSearch, createSearch, getSearch, newKey, queryStored } from "./api.js";
+import { Problem, changeSearch, createSearch, getFront, getSearch, newKey, queryStored } from "./api.js";
 import { errorNotice, h, uid } from "./dom.js";
 import { ON_DEVICE, constraintText, inUnits, metricName, quantity, valueOf, withUnit } from "./format.js";
 import { geneText, choiceText } from "./genes.js";
 import { home } from "./home.js";
 import { go } from "./place.js";
-import { objectivesText } from "./searchtext.js";
+import { explained, objectivesText } from "./searchtext.js";
 import { describeOnce } from "./subnet.js";
 
 /** @typedef {import("./types.js").Description} Description */
@@ -63,8 +63,10 @@ class SearchForm {
     this.from = from;
     /** @type {string} what was sent last, and the name of that request */
     this.content = this.key = "";
-    /** @type {Search|null} */
+    /** @type {Search|null} whose front the new search begins with */
     this.parent = null;
+    /** @type {Search|null} whose settings the fields begin with */
+    this.like = null;
     /** @type {HTMLInputElement[]} */
     this.objectives = [];
     /** @type {HTMLInputElement[]} */
@@ -79,13 +81,14 @@ class SearchForm {
     this.extremes = [];
     this.objectivesNote = h("p", { class: "quiet", id: uid("objectives") }, ABOUT_OBJECTIVES);
     this.metric = h("select", { onchange: () => this.showRanges() });
-    this.device = h("select", { onchange: () => this.changeDevice() });
+    this.processor = h("span", { class: "quiet", id: uid("processor") });
+    this.device = h("select", { id: uid("device"), "aria-describedby": this.processor.id, onchange: () => this.changeDevice() });
     this.seed = h("input", { class: "input", type: "number", min: 0, max: 2 ** 53 - 1, step: 1, id: uid("seed") });
     this.verify = h("input", { class: "input", type: "number", min: 1, max: MOST_MEASURED, step: 1, id: uid("verify") });
     this.fields = h("div", { class: "form-fields" });
     this.fault = h("div");
     this.submit = h("button", { type: "submit", class: "button primary" }, "Start the search");
-    this.form = h("form", { class: "card search-form", novalidate: true, onsubmit: (/** @type {Event} */ event) => this.send(event) }, this.fields, this.fault,
+    this.form = h("form", { class: "card search-form", novalidate: true, oninput: () => this.ready && this.fault.replaceChildren(), onsubmit: (/** @type {Event} */ event) => this.send(event) }, this.fields, this.fault,
       h("div", { class: "actions" }, this.submit, h("a", { class: "button", href: "#/searches" }, "Back")));
     this.head = h("div", { class: "page-head" }, h("h1", null, from ? "Fork a search" : "New search"));
     root.append(this.head, this.form);
@@ -106,12 +109,14 @@ class SearchForm {
       if (this.left) return;
       this.home = known;
       this.extremes = extremes.filter((subnet) => subnet !== null);
-      this.parent = parent;
+      this.like = parent;
+      this.parent = parent && (await getFront(parent.id)).subnets.length ? parent : null;
+      if (this.left) return;
       this.ready = true;
       this.build();
       this.submit.disabled = false;
     } catch (error) {
-      if (!this.left) this.fault.replaceChildren(errorNotice(error, () => this.start()));
+      if (!this.left) this.fault.replaceChildren(errorNotice(this.from ? explained(error, this.from) : error, () => this.start()));
     }
   }
 
@@ -119,12 +124,15 @@ class SearchForm {
   build() {
     const known = /** @type {import("./home.js").Home} */ (this.home);
     const columns = [...(known.metrics.length ? ["accuracy"] : []), ...(known.devices.length ? ["latency_ms"] : []), ...(known.energy.length ? ["energy_mj"] : []), ...COSTS];
-    const request = this.parent?.request ?? null;
+    const request = this.like?.request ?? null;
     const chosen = request ? request.objectives.map((text) => String(text.split(":").pop())) : columns.slice(0, 2);
     this.kept = [...(request?.constraints ?? [])];
     const parts = [];
     if (this.parent) this.head.append(h("p", { class: "muted" }, `Begins with the front of ${objectivesText(this.parent)}; its objectives stay.`));
-    else parts.push(this.buildObjectives(columns, chosen));
+    else {
+      if (this.like) this.head.append(h("p", { class: "muted" }, `Has the settings of ${objectivesText(this.like)}, which found no front to begin with.`));
+      parts.push(this.buildObjectives(columns, chosen));
+    }
     parts.push(this.buildMeaning(known, request), this.buildBudgets(columns), this.buildGenes(known), this.buildEffort(request));
     if (this.kept.length) parts.push(h("p", { class: "quiet" }, `Also kept: ${this.kept.map(constraintText).join(", ")}.`));
     this.fields.replaceChildren(...parts.filter(Boolean));
@@ -139,12 +147,12 @@ class SearchForm {
 
   /** What the words accuracy, latency and energy mean. @private @param {import("./home.js").Home} known @param {SearchRequest|null} request */
   buildMeaning(known, request) {
-    this.metric.disabled = this.device.disabled = Boolean(request);
+    this.metric.disabled = this.device.disabled = Boolean(this.parent);
     this.metric.append(...known.metrics.map((metric) => h("option", { value: metric, selected: metric === (request?.accuracy_metric ?? known.metrics[0]) }, metricName(metric))));
     this.device.append(...known.devices.map((device) => h("option", { value: device, selected: device === (request?.device ?? known.devices[0]) }, device)));
     return h("fieldset", null, h("legend", null, "Measured by"), h("div", { class: "columns" },
       known.metrics.length > 0 && h("label", { class: "field" }, h("span", null, "Accuracy by"), this.metric),
-      known.devices.length > 0 && h("label", { class: "field" }, h("span", null, known.energy.length ? "Latency and energy on" : "Latency on"), this.device)));
+      known.devices.length > 0 && h("div", { class: "field" }, h("label", { for: this.device.id }, known.energy.length ? "Latency and energy on" : "Latency on"), this.device, this.processor)));
   }
 
   /** @private @param {string[]} columns */
@@ -184,6 +192,7 @@ class SearchForm {
   /** Energy is known of some devices only. @private */
   changeDevice() {
     const known = this.knowsEnergy();
+    this.processor.textContent = this.home?.processors[this.device.value] ?? "";
     for (const box of this.objectives) if (box.value === "energy_mj") box.checked &&= known;
     for (const budget of this.budgets.filter((one) => one.name === "energy_mj")) {
       budget.element.hidden = !known;
@@ -259,6 +268,7 @@ class SearchForm {
   buildEffort(request) {
     const name = uid("effort");
     this.seed.value = String(request?.seed ?? 0);
+    this.verify.value = String(request?.verify ?? "");
     this.efforts = EFFORTS.map((effort) => h("input", { type: "radio", name, value: effort.value, checked: effort.value === "balanced" }));
     return h("fieldset", null, h("legend", null, "Effort"),
       h("div", { class: "options" }, EFFORTS.map((effort, index) => h("label", { class: "check" }, this.efforts[index], h("span", null, effort.text, " ", h("span", { class: "quiet" }, effort.note))))),

@@ -2,10 +2,10 @@
 
 import { isFinal, listSearches } from "./api.js";
 import { errorNotice, h, segments } from "./dom.js";
-import { clock, constraintText, count, significant } from "./format.js";
+import { clock, count } from "./format.js";
 import { go, note } from "./place.js";
 import { stateBadge } from "./searchcard.js";
-import { objectivesText } from "./searchtext.js";
+import { boundsOf, meaningText, objectivesText } from "./searchtext.js";
 
 /** @typedef {import("./types.js").Search} Search */
 
@@ -44,7 +44,7 @@ class SearchTable {
     this.table = h("div", { class: "table-wrap" }, h("table", { class: "searches" },
       h("thead", null, h("tr", null,
         h("th", { scope: "col" }, h("span", { class: "visually-hidden" }, "Compare")), h("th", { scope: "col" }, "Search"), h("th", { scope: "col" }, "State"),
-        h("th", { scope: "col", class: "n" }, "Subnets"), h("th", { scope: "col", class: "n" }, "Hypervolume"), h("th", { scope: "col", class: "n" }, "Started"))),
+        h("th", { scope: "col", class: "n" }, "Subnets"), h("th", { scope: "col", class: "n" }, "Scored"), h("th", { scope: "col", class: "n" }, "Started"))),
       this.body));
     this.empty = h("div", { class: "empty", hidden: true }, h("h2", null, "No searches here"), h("p", null, "A search takes about a second."), h("a", { class: "button primary", href: "#/searches/new" }, "New search"));
     this.fault = h("div");
@@ -111,7 +111,7 @@ class SearchTable {
 
   /** @private @param {Search} search */
   row(search) {
-    const bounds = (search.request.constraints ?? []).map(constraintText);
+    const bounds = boundsOf(search);
     const title = search.id.startsWith("default-") ? `${objectivesText(search)} (default)` : objectivesText(search);
     const result = search.result ?? search.progress;
     return h("tr", null,
@@ -119,10 +119,10 @@ class SearchTable {
         type: "checkbox", "data-key": `mark ${search.id}`, "aria-label": `Compare ${title}`, checked: this.marked.has(search.id), disabled: !result,
         onchange: (/** @type {Event} */ event) => this.mark(search.id, /** @type {HTMLInputElement} */ (event.target)),
       })),
-      h("td", null, h("a", { href: `#/searches/${search.id}`, "data-key": search.id }, title), h("div", { class: "quiet" }, bounds.length ? bounds.join(", ") : "no constraints")),
+      h("td", null, h("a", { href: `#/searches/${search.id}`, "data-key": search.id }, title), h("div", { class: "quiet" }, `${bounds.length ? bounds.join(", ") : "no constraints"} · ${meaningText(search)}`)),
       h("td", null, stateBadge(search)),
       h("td", { class: "n", "data-label": "Subnets" }, result ? count(result.subnets) : "–"),
-      h("td", { class: "n", "data-label": "HV" }, result ? significant(result.hypervolume, 4) : "–"),
+      h("td", { class: "n", "data-label": "Scored" }, result ? count(result.evaluations) : "–"),
       h("td", { class: "n" }, clock(search.created_at)));
   }
 

@@ -1,12 +1,13 @@
 /** One search: how it goes, its curve, its front, and what can be done with it. */
 
-import { changeSearch, followSearch, getFront, getSearch, isFinal, listEvents } from "./api.js";
+import { Problem, changeSearch, followSearch, getFront, getSearch, isFinal, isOnline, listEvents, whenBack } from "./api.js";
 import { errorNotice, h } from "./dom.js";
-import { axisTitle, clock, constraintText, metricName, quantity, valueOf } from "./format.js";
+import { axisTitle, clock, measuredOf, quantity, valueOf } from "./format.js";
+import { home } from "./home.js";
 import { staircase } from "./frontplot.js";
 import { CONFIG, baseLayout, colour, loadPlotly } from "./plotly.js";
 import { figureRow, figures, stateBadge } from "./searchcard.js";
-import { explained, objectivesText } from "./searchtext.js";
+import { boundsOf, explained, isRefusal, meaningText, objectivesText, waitingText } from "./searchtext.js";
 
 /** @typedef {import("./types.js").Search} Search */
 /** @typedef {import("./types.js").Front} Front */
@@ -23,6 +24,7 @@ export function mountSearch(root, id) {
 class SearchPage {
   /** @param {HTMLElement} root @param {string} id */
   constructor(root, id) {
+    this.root = root;
     this.id = id;
     /** @type {{evaluations: number, hypervolume: number}[]} */
     this.curve = [];
@@ -44,7 +46,7 @@ class SearchPage {
       h("section", { class: "card live-card", "aria-label": "Progress" }, this.bar, this.figures),
       h("div", { class: "pair" },
         h("section", { class: "card", "aria-label": "Front" }, h("h2", null, "Front"), this.frontPlot),
-        h("section", { class: "card", "aria-label": "Hypervolume" }, h("h2", null, "Hypervolume"), this.curvePlot)));
+        h("section", { class: "card", "aria-label": "Hypervolume" }, h("div", { class: "plot-head" }, h("h2", null, "Hypervolume"), h("p", { class: "quiet" }, "in a box of its own, so not comparable between searches")), this.curvePlot)));
     this.redraw = () => this.draw();
     window.addEventListener("salnas-theme", this.redraw);
     this.sizes = new ResizeObserver(() => this.draw());
@@ -53,6 +55,7 @@ class SearchPage {
 
   leave() {
     this.left = true;
+    this.root.classList.remove("bare");
     this.unfollow?.();
     this.sizes.disconnect();
     window.removeEventListener("salnas-theme", this.redraw);
@@ -63,14 +66,29 @@ class SearchPage {
       const search = await getSearch(this.id);
       if (this.left) return;
       this.id = search.id;
+      this.root.classList.remove("bare");
       this.show(search);
+      home().then(({ processors }) => (this.about.title = processors[search.request.device] ?? ""), () => {});
       if (isFinal(search.state)) {
         this.curve = (await listEvents(search.id)).filter((event) => event.kind === "progress").map((event) => event.data);
         await this.grow();
-      } else this.follow();
+      } else {
+        this.draw(); // what it does until there is a front
+        this.follow();
+      }
     } catch (error) {
-      if (!this.left) this.fault.replaceChildren(errorNotice(explained(error, this.id), () => this.start()));
+      if (!this.left) this.missing(error);
     }
+  }
+
+  /** There is no such search, or no answer: say so, and nothing else. @private @param {unknown} error */
+  missing(error) {
+    this.root.classList.add("bare");
+    this.about.replaceChildren();
+    this.fault.replaceChildren(
+      errorNotice(explained(error, this.id), error instanceof Problem ? null : () => this.start()),
+      h("p", { class: "ways" }, h("a", { class: "button", href: "#/searches" }, "All searches")));
+    if (!isOnline()) whenBack(() => !this.left && this.start());
   }
 
   /** @private */
@@ -96,10 +114,9 @@ class SearchPage {
     this.title.textContent = objectivesText(search);
     document.title = `${objectivesText(search)} · SalNAS`;
     this.badge.replaceChildren(stateBadge(search));
-    const { request } = search;
-    const bounds = (request.constraints ?? []).map(constraintText);
+    const bounds = boundsOf(search);
     this.about.replaceChildren([
-      bounds.length ? bounds.join(", ") : "No constraints", `${metricName(request.accuracy_metric)}`, request.device, `seed ${request.seed}`, `started ${clock(search.created_at)}`,
+      bounds.length ? bounds.join(", ") : "No constraints", meaningText(search), `started ${clock(search.created_at)}`,
     ].join(" · "), search.parent ? h("span", null, " · forked from ", h("a", { href: `#/searches/${search.parent}` }, "this search")) : "");
     this.bar.hidden = isFinal(search.state);
     const percent = Math.round(100 * (search.progress?.fraction ?? 0));
@@ -107,7 +124,11 @@ class SearchPage {
     this.done.style.width = `${percent}%`;
     this.bar.classList.toggle("unknown", !search.progress);
     this.figures.replaceChildren(figureRow(figures(search)));
+    const waiting = this.frontPlot.querySelector(":scope > .empty");
+    if (waiting) waiting.textContent = waitingText(search);
     this.showActions(search);
+    // A search that failed before it found anything has nothing to show but why.
+    this.root.classList.toggle("bare", search.state === "failed" && !search.result && !search.progress);
     if (search.error) this.fault.replaceChildren(errorNotice(Object.assign(new Error(search.error.detail), { remedy: search.error.remedy })));
     else this.fault.replaceChildren();
   }
@@ -119,10 +140,11 @@ class SearchPage {
     this.shown = state;
     const act = (/** @type {"cancel"|"resume"} */ verb, /** @type {string} */ text) => h("button", { type: "button", class: "button", onclick: () => this.act(verb) }, text);
     const found = Boolean(search.result ?? search.progress);
+    const resumable = search.state === "cancelled" || (search.state === "failed" && !(search.error && isRefusal(search.error)));
     this.actions.replaceChildren(...[
       !isFinal(search.state) && !search.cancel_requested && act("cancel", "Cancel"),
-      (search.state === "cancelled" || search.state === "failed") && act("resume", "Resume"),
-      isFinal(search.state) && found && h("a", { class: "button", href: `#/searches/new?from=${search.id}` }, "Fork"),
+      resumable && act("resume", "Resume"),
+      isFinal(search.state) && h("a", { class: "button", href: `#/searches/new?from=${search.id}` }, "Fork"),
       found && h("a", { class: "button primary", href: `#/front?search=${search.id}` }, "Open the front"),
     ].filter((one) => one !== false));
   }
@@ -151,13 +173,13 @@ class SearchPage {
 
   /** @private */
   async draw() {
-    if (this.left || (!this.front && !this.curve.length)) return;
+    if (this.left || !this.search || (!this.front && !this.curve.length && isFinal(this.search.state))) return;
     const plotly = await loadPlotly();
     if (this.left) return;
     if (this.front?.subnets.length) drawFront(plotly, this.frontPlot, this.front);
-    else this.frontPlot.replaceChildren(h("div", { class: "empty" }, "The front appears with the first save of the search, after a few seconds."));
-    if (this.curve.length) drawCurve(plotly, this.curvePlot, this.curve, this.search?.result ?? null);
-    else this.curvePlot.replaceChildren(h("div", { class: "empty" }, "This search kept no curve."));
+    else this.frontPlot.replaceChildren(h("div", { class: "empty" }, waitingText(this.search)));
+    if (this.curve.length) drawCurve(plotly, this.curvePlot, this.curve, this.search.result);
+    else this.curvePlot.replaceChildren(h("div", { class: "empty" }, isFinal(this.search.state) ? "This search kept no curve." : "The curve begins with the first report of the search."));
   }
 }
 
@@ -170,9 +192,12 @@ function drawFront(plotly, place, front) {
   const y = names.includes("accuracy") ? "accuracy" : names[1];
   const over = quantity(y).scale;
   const layout = { ...baseLayout({ x: axisTitle(x, front.accuracy_metric, front.device), y: axisTitle(y, front.accuracy_metric, front.device) }), ...size(place) };
+  layout.yaxis.automargin = true;
+  const isMeasured = (/** @type {import("./types.js").Subnet} */ subnet) => measuredOf(subnet, "accuracy") !== null;
   const trace = {
     x: steps.map((subnet) => (valueOf(subnet, x) ?? NaN) / scale), y: steps.map((subnet) => (valueOf(subnet, y) ?? NaN) / over),
-    type: steps.length > 1500 ? "scattergl" : "scatter", mode: "markers", marker: { color: colour("series-1"), size: 5 }, hovertemplate: "%{y:.4g} at %{x:.4g}<extra></extra>",
+    type: steps.length > 1500 ? "scattergl" : "scatter", mode: "markers", text: steps.map((subnet) => (isMeasured(subnet) ? "measured" : "predicted")),
+    marker: { color: colour("series-1"), size: steps.map((subnet) => (isMeasured(subnet) ? 7 : 5)), symbol: steps.map((subnet) => (isMeasured(subnet) ? "diamond" : "circle")) }, hovertemplate: "%{y:.4g} at %{x:.4g}, %{text}<extra></extra>",
   };
   tidy(place);
   plotly.react(place, [trace], layout, CONFIG);
@@ -184,6 +209,7 @@ function drawCurve(plotly, place, curve, result) {
   if (result && result.evaluations > (points.at(-1)?.evaluations ?? 0)) points.push(result);
   const layout = { ...baseLayout({ x: "Subnets scored", y: "Hypervolume" }), ...size(place) };
   Object.assign(layout.xaxis, { rangemode: "tozero" });
+  layout.yaxis.automargin = true;
   const trace = {
     x: points.map((point) => point.evaluations), y: points.map((point) => point.hypervolume), type: "scatter", mode: points.length > 40 ? "lines" : "lines+markers",
     line: { color: colour("series-1"), width: 2 }, marker: { size: 5 }, hovertemplate: "%{y:.4f} after %{x:,}<extra></extra>",

@@ -1,7 +1,7 @@
 /** A search in words. */
 
-import { Problem } from "./api.js";
-import { clock, constraintText, metricName, quantity } from "./format.js";
+import { Problem, isFinal } from "./api.js";
+import { clock, constraintText, count, metricName, quantity } from "./format.js";
 
 /** @typedef {import("./types.js").Search} Search */
 
@@ -20,7 +20,32 @@ export function objectivesText({ request }) {
 
 /** @param {Search} search */
 export function searchTitle(search) {
-  if (search.id.startsWith("default-")) return "default search";
-  const bounds = (search.request.constraints ?? []).map(constraintText);
-  return [objectivesText(search), ...bounds, clock(search.created_at)].join(", ");
+  return search.id.startsWith("default-") ? "default search" : wholeTitle(search);
+}
+
+/** All that tells a search from others. @param {Search} search */
+export function wholeTitle(search) {
+  return [objectivesText(search), search.request.device, `seed ${search.request.seed}`, ...boundsOf(search), clock(search.created_at)].join(", ");
+}
+
+/** The constraints in words. @param {Search} search */
+export function boundsOf(search) {
+  return (search.request.constraints ?? []).map(constraintText);
+}
+
+/** What the numbers of a search mean: `CC · cpu-1-thread · seed 0`. @param {Search} search */
+export function meaningText({ request, result }) {
+  return [metricName(request.accuracy_metric), request.device, `seed ${request.seed}`, request.verify && (typeof result?.measurements === "number" ? `verified, ${count(result.measurements)} measured` : `to measure ${count(request.verify)}`)].filter(Boolean).join(" · ");
+}
+
+/** Whether an error refuses the settings of a search, so that the same search would fail again. @param {{type: string}} failure */
+export function isRefusal({ type }) {
+  return /^(invalid|infeasible)-/.test(type.split("/").pop() ?? "");
+}
+
+/** Why there is no front to draw. @param {Search} search */
+export function waitingText({ state, progress }) {
+  if (isFinal(state)) return "It ended before it found a front.";
+  if (state === "queued") return "It waits for its turn.";
+  return `${progress ? `${count(progress.evaluations)} subnets are scored, ${count(progress.subnets)} of them on the front. ` : "It begins. "}The search saves its front every few seconds; it is drawn from the first save on.`;
 }

@@ -4,6 +4,7 @@ import { describe } from "./api.js";
 import { copyButton, errorNotice, h, toast } from "./dom.js";
 import { ExportPart } from "./export.js";
 import { count, inUnits, interval, metricName, quantity, resolutionText, significant, valueOf, withUnit } from "./format.js";
+import { home } from "./home.js";
 import { MapView, opacitySlider, thumbnails } from "./mapview.js";
 import { acceptPhotos, addPhotos, allPhotos, choosePhotos } from "./photos.js";
 import { drawStages } from "./stages.js";
@@ -42,6 +43,10 @@ export class SubnetCard {
     this.metric = null;
     /** @type {string|null} the same of the devices */
     this.device = null;
+    /** @type {import("./types.js").Subnet|null} the same subnet on the front that is shown, with what that search measured */
+    this.found = null;
+    /** @type {Description|null} */
+    this.described = null;
     /** @type {string|null} */
     this.id = null;
     this.photoId = photo ?? null;
@@ -55,6 +60,8 @@ export class SubnetCard {
     this.numbers = h("dl", { class: "numbers" });
     this.others = h("dl", { class: "numbers" });
     this.more = h("details", { class: "more-numbers", hidden: true }, h("summary", null, "Other metrics and devices"), this.others);
+    /** @type {Object<string, string>} what each device is */
+    this.processors = {};
     this.fault = h("div");
     this.take = new ExportPart();
     this.take.describe = async () => (this.id ? describeOnce(this.id) : null);
@@ -82,46 +89,74 @@ export class SubnetCard {
   /**
    * @param {string|null} id
    * @param {{text: string, good: boolean}|null} badge
+   * @param {import("./types.js").Subnet|null} [found]  its point on the front
    */
-  async show(id, badge) {
+  async show(id, badge, found = null) {
     this.badge.hidden = !badge;
     this.badge.textContent = badge?.text ?? "";
     this.badge.classList.toggle("good", Boolean(badge?.good));
     this.element.classList.toggle("none", !id);
-    if (id === this.id) return;
+    const same = id === this.id;
+    if (same && found === this.found) return;
+    this.found = found;
+    if (same) {
+      if (this.described) this.showNumbers(this.described);
+      return;
+    }
     this.id = id;
+    this.described = null;
     this.title.textContent = id ?? "–";
     this.take.setArch(id);
     this.fault.replaceChildren();
     if (!id) return;
     this.compare.href = `#/photo?subnets=${encodeURIComponent(`min,${id},max`)}`;
     this.predict();
+    await this.describe(id);
+  }
+
+  /** @private @param {string} id */
+  async describe(id) {
     try {
-      const subnet = await describeOnce(id);
+      const [subnet, known] = await Promise.all([describeOnce(id), home()]);
+      this.processors = known.processors;
       if (this.id === id) this.showNumbers(subnet);
     } catch (error) {
-      if (this.id === id) this.fault.replaceChildren(errorNotice(error));
+      if (this.id === id) this.fault.replaceChildren(errorNotice(error, () => this.describe(id)));
     }
   }
 
   /** @private @param {Description} subnet */
   showNumbers(subnet) {
-    const { accuracy, latency_ms, energy_mj } = subnet.predictions;
+    this.described = subnet;
+    this.fault.replaceChildren();
+    const { accuracy, latency_ms, energy_mj } = this.withMeasured(subnet.predictions);
+    const on = (/** @type {string} */ device) => this.processors[device] ?? "";
     const metric = this.metric && accuracy[this.metric] ? this.metric : Object.keys(accuracy)[0];
     const device = this.device && latency_ms[this.device] ? this.device : Object.keys(latency_ms)[0];
     this.numbers.replaceChildren(
       ...(metric ? [accuracyRow(metric, accuracy[metric])] : []),
-      ...(device ? [latencyRow(device, latency_ms[device])] : []),
-      ...(device && energy_mj[device] ? [energyRow(device, energy_mj[device])] : []),
+      ...(device ? [latencyRow(device, latency_ms[device], on(device))] : []),
+      ...(device && energy_mj[device] ? [energyRow(device, energy_mj[device], on(device))] : []),
       ...["macs", "parameters", "memory_bytes"].map((name) => row(quantity(name).label, withUnit(name, valueOf(subnet, name)), "exact")),
       row("Resolution", resolutionText(subnet.resolution), "pixels"));
     const others = [
       ...Object.entries(accuracy).filter(([name]) => name !== metric).map(([name, estimate]) => accuracyRow(name, estimate)),
-      ...Object.entries(latency_ms).filter(([name]) => name !== device).map(([name, estimate]) => latencyRow(name, estimate)),
-      ...Object.entries(energy_mj).filter(([name]) => name !== device).map(([name, estimate]) => energyRow(name, estimate)),
+      ...Object.entries(latency_ms).filter(([name]) => name !== device).map(([name, estimate]) => latencyRow(name, estimate, on(name))),
+      ...Object.entries(energy_mj).filter(([name]) => name !== device).map(([name, estimate]) => energyRow(name, estimate, on(name))),
     ];
     this.others.replaceChildren(...others);
     this.more.hidden = !others.length;
+  }
+
+  /** What is predicted, and what the search of the front measured. @private @param {Description["predictions"]} predictions */
+  withMeasured(predictions) {
+    const { found, metric, device } = this;
+    const at = (/** @type {string|null} */ name, /** @type {Estimate|undefined} */ estimate) => (name && estimate ? { [name]: estimate } : {});
+    return {
+      accuracy: { ...predictions.accuracy, ...at(metric, found?.accuracy) },
+      latency_ms: { ...predictions.latency_ms, ...at(device, found?.latency_ms) },
+      energy_mj: { ...predictions.energy_mj, ...at(device, found?.energy_mj) },
+    };
   }
 
   /** @private */
@@ -174,28 +209,28 @@ function accuracyRow(metric, estimate) {
   return estimateRow(`Accuracy (${metricName(metric)})`, "accuracy", estimate);
 }
 
-/** @param {string} device @param {Estimate} estimate */
-function latencyRow(device, estimate) {
-  return estimateRow(`Latency, ${device}`, "latency_ms", estimate);
+/** @param {string} device @param {Estimate} estimate @param {string} on  what the device is */
+function latencyRow(device, estimate, on) {
+  return estimateRow(`Latency, ${device}`, "latency_ms", estimate, on);
 }
 
-/** @param {string} device @param {Estimate} estimate */
-function energyRow(device, estimate) {
-  return estimateRow(`Energy, ${device}`, "energy_mj", estimate);
+/** @param {string} device @param {Estimate} estimate @param {string} on  what the device is */
+function energyRow(device, estimate, on) {
+  return estimateRow(`Energy, ${device}`, "energy_mj", estimate, on);
 }
 
-/** @param {string} label @param {string} name @param {Estimate} estimate */
-function estimateRow(label, name, estimate) {
+/** @param {string} label @param {string} name @param {Estimate} estimate @param {string} [on]  what the device is */
+function estimateRow(label, name, estimate, on = "") {
   const bounds = interval(name, estimate);
   if (estimate.measured !== null && estimate.measured !== undefined) {
-    return row(label, withUnit(name, estimate.measured), "measured", `predicted ${inUnits(name, estimate.predicted)}${bounds ? `, ${bounds}` : ""}`);
+    return row(label, withUnit(name, estimate.measured), "measured", `predicted ${inUnits(name, estimate.predicted)}${bounds ? `, ${bounds}` : ""}`, on);
   }
-  return row(label, withUnit(name, estimate.predicted), "predicted", bounds ? `90 % interval ${bounds}` : "without an interval");
+  return row(label, withUnit(name, estimate.predicted), "predicted", bounds ? `90 % interval ${bounds}` : "without an interval", on);
 }
 
-/** @param {string} label @param {string} value @param {string} note @param {string|null} [below]  a line of its own, so that rows never change their height */
-function row(label, value, note, below = null) {
-  return h("div", null, h("dt", null, label), h("dd", null, h("b", null, value), h("span", null, note), below && h("span", { class: "below" }, below)));
+/** @param {string} label @param {string} value @param {string} note @param {string|null} [below]  a line of its own, so that rows never change their height @param {string} [on]  what the device is */
+function row(label, value, note, below = null, on = "") {
+  return h("div", null, h("dt", null, label), h("dd", null, h("b", null, value), h("span", null, note), below && h("span", { class: "below" }, below)), on && h("dd", { class: "on" }, on));
 }
 
 /** The drawing of the stages and the table of layers, for the width of the page. */

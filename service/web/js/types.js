@@ -69,6 +69,7 @@
  * @property {string} accuracy_metric
  * @property {string} device
  * @property {number} seed
+ * @property {number|null} [verify]  how many subnets were to be measured
  *
  * @typedef {Object} Manifest  what is known of an exported file
  * @property {string} sha256
@@ -87,7 +88,7 @@
  * @property {string|null} started_at
  * @property {string|null} finished_at
  * @property {Progress|null} progress
- * @property {{subnets: number, knee: string|null, hypervolume: number, evaluations: number, seconds: number, reason: string}|null} result
+ * @property {{subnets: number, knee: string|null, hypervolume: number, evaluations: number, seconds: number, reason: string, measurements?: number|null, failures?: number|null}|null} result
  * @property {Failure|null} error
  * @property {boolean} cancel_requested
  * @property {string|null} parent
@@ -123,7 +124,7 @@
  * @property {number} macs
  * @property {number} parameters
  * @property {number} [memory_bytes]
- * @property {Object<string, number>} held_out_accuracy  by metric, on the photos that predictions speak of
+ * @property {Object<string, number>} [held_out_accuracy]  by metric, on the photos that predictions speak of
  * @property {Object<string, number>} latency_ms  by device
  *
  * @typedef {Object} Map_  a saliency map as 8-bit grey values

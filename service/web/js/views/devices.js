@@ -4,7 +4,7 @@ import { fetchPack, getDevice, getSearch, listDevices, registerDevice, removeDev
 import { download, errorNotice, h, toast, uid } from "../dom.js";
 import { count, interval, resolutionText, withUnit } from "../format.js";
 import { heldOutPlot } from "../heldout.js";
-import { forgetHome } from "../home.js";
+import { forgetHome, processorText } from "../home.js";
 import { describeOnce, forgetDescriptions } from "../subnet.js";
 
 /** @typedef {import("../types.js").Description} Description */
@@ -66,7 +66,7 @@ class DevicesView {
         h("tbody", null, devices.map((device) =>
           h("tr", null,
             h("td", null, h("b", null, device.id), " ", device.default && h("span", { class: "badge" }, "default"), device.state !== "ready" && stateOf(device),
-              h("div", { class: "quiet" }, [device.runtime, device.threads && `${device.threads} thread${device.threads > 1 ? "s" : ""}`, device.description].filter(Boolean).join(", ") || `for ${device.supernets.join(", ")}`)),
+              h("div", { class: "quiet processor" }, processorText(device) || `for ${device.supernets.join(", ")}`)),
             h("td", null, qualityOf(device)),
             subnets.map(({ text, subnet }) => latencyCell(text, subnet, device.id)),
             h("td", { class: "n" }, !device.builtin && h("button", { type: "button", class: "button small", "aria-label": `Remove ${device.id}`, onclick: () => this.remove(device.id) }, "Remove"))))))));

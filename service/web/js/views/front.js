@@ -2,12 +2,12 @@
 
 import { Problem, ask, createSearch, followSearch, frontUrl, getFront, getSearch, isFinal, listModels, listSearches, queryFresh } from "../api.js";
 import { choice, copy, debounced, download, errorNotice, h, segments, toast } from "../dom.js";
-import { constraintText, count, duration, inUnits, interval, metricName, quantity, significant, valueOf, withUnit } from "../format.js";
+import { besideMeasured, count, duration, inUnits, interval, measuredOf, metricName, quantity, significant, valueOf, withUnit } from "../format.js";
 import { FrontPlot, bestWithin, higherIsBetter, staircase } from "../frontplot.js";
 import { geneText } from "../genes.js";
 import { home } from "../home.js";
 import { go, note } from "../place.js";
-import { explained, searchTitle } from "../searchtext.js";
+import { boundsOf, explained, objectivesText, searchTitle, waitingText, wholeTitle } from "../searchtext.js";
 import { SubnetCard, SubnetDetails } from "../subnet.js";
 
 /** @typedef {import("../types.js").Front} Front */
@@ -31,11 +31,14 @@ export function mount(root, place) {
 class FrontView {
   /** @param {HTMLElement} root @param {URLSearchParams} query */
   constructor(root, query) {
+    this.root = root;
     this.searchId = query.get("search") ?? "default";
     this.x = query.get("x") ?? "";
     this.colour = query.get("colour") ?? "resolution";
+    /** @type {string} what was given as a budget and is none */
+    this.refused = "";
     /** @type {number|null} */
-    this.budget = query.has("budget") ? Number(query.get("budget")) : null;
+    this.budget = this.budgetOf(query.get("budget"));
     /** @type {string|null} a subnet that a person picked, instead of the best within the budget */
     this.picked = query.get("subnet");
     /** @type {Front|null} */
@@ -53,10 +56,11 @@ class FrontView {
     this.details = new SubnetDetails();
     this.settle = debounced(() => this.settled(), SETTLE_MS);
     /** @type {HTMLInputElement} */
-    this.field = h("input", { class: "budget-field", type: "text", inputmode: "decimal", autocomplete: "off", "aria-label": "Budget", size: 5, onchange: () => this.typed(), onfocus: () => this.field.select() });
+    this.field = h("input", { class: "budget-field", type: "text", inputmode: "decimal", autocomplete: "off", "aria-label": "Budget", "aria-describedby": "budget-fault", size: 5, onchange: () => this.typed(), onfocus: () => this.field.select() });
     this.unit = h("span", null, "ms");
     this.score = h("output", { class: "score" }, "…");
     this.facts = h("p", { class: "facts muted" }, "\u00a0");
+    this.budgetFault = h("p", { class: "fault-text", id: "budget-fault", "aria-live": "polite" });
     this.axes = h("div", { class: "axes" });
     this.sources = h("div", { class: "sources" });
     this.tools = h("div", { class: "tools" });
@@ -74,7 +78,7 @@ class FrontView {
       h("div", { class: "answer" },
         h("div", { class: "answer-text" },
           h("h1", null, "Up to ", h("span", { class: "budget-words" }, this.field, this.unit), ", the best subnet scores ", this.score),
-          this.facts),
+          this.facts, this.budgetFault),
         this.axes),
       h("div", { class: "front-grid" },
         h("section", { class: "card plot-card", "aria-label": "Front" },
@@ -88,6 +92,7 @@ class FrontView {
     this.left = true;
     this.settle.cancel();
     this.unfollow?.();
+    this.root.classList.remove("bare");
     this.plot.destroy();
     this.card.destroy();
     window.removeEventListener("salnas-online", this.retry);
@@ -97,9 +102,18 @@ class FrontView {
   moved(query) {
     if ((query.get("search") ?? "default") !== this.searchId || (query.get("x") ?? this.x) !== this.x) return false;
     this.picked = query.get("subnet");
-    if (query.has("budget")) this.budget = Number(query.get("budget"));
+    if (query.has("budget")) this.budget = this.budgetOf(query.get("budget"));
+    if (this.budget === null && this.front) this.budget = this.defaultBudget();
     this.show();
     return true;
+  }
+
+  /** The budget of an address, null where it has none. @private @param {string|null} text */
+  budgetOf(text) {
+    const budget = Number(text);
+    const fits = Number.isFinite(budget) && budget > 0;
+    this.refused = text === null || fits ? "" : text;
+    return text !== null && fits ? budget : null;
   }
 
   retry = () => {
@@ -136,13 +150,34 @@ class FrontView {
 
   /** @private @param {unknown} error */
   failed(error) {
-    this.score.textContent = "–";
     const missing = error instanceof Problem && error.status === 404 && this.searchId === "default";
+    this.root.classList.toggle("bare", !this.front);
+    this.progress.hidden = true;
     if (missing) {
       this.notes.replaceChildren(h("div", { class: "empty" },
-        h("h2", null, "There is no front yet"),
+        h("h1", null, "There is no front yet"),
         h("p", null, "This supernet has no accuracy predictor, so there is nothing to trade off. Fit one with ", h("code", null, "make predictors"), ", or look at what subnets see on the ", h("a", { href: "#/photo" }, "Photo"), " page.")));
-    } else this.notes.replaceChildren(errorNotice(explained(error, this.searchId), () => this.start()));
+    } else {
+      const ways = [
+        this.searchId !== "default" && h("a", { class: "button", href: "#/front" }, "To the default front"), h("a", { class: "button", href: "#/searches" }, "All searches"),
+        this.search && h("a", { class: "button", href: `#/searches/${this.search.id}` }, "This search"),
+      ];
+      this.notes.replaceChildren(
+        this.front ? "" : h("h1", null, "No front to show"), errorNotice(explained(error, this.searchId), error instanceof Problem && error.status === 404 ? null : () => this.start()), this.front ? "" : h("p", { class: "ways" }, ways));
+    }
+  }
+
+  /** A search whose front is still empty: how far it is. @private */
+  wait() {
+    const search = /** @type {Search} */ (this.search);
+    this.root.classList.add("bare");
+    if (!this.waiting?.isConnected) {
+      this.waiting = h("p", { role: "status" });
+      this.notes.replaceChildren(h("div", { class: "empty" },
+        h("h1", null, `${objectivesText(search)}: the search is ${search.state === "queued" ? "waiting" : "running"}`), this.waiting,
+        h("a", { class: "button", href: `#/searches/${search.id}` }, "Follow it on its page")));
+    }
+    this.waiting.textContent = waitingText(search);
   }
 
   /** Follow a search that still runs, its front growing. @private */
@@ -177,6 +212,7 @@ class FrontView {
     this.progress.hidden = isFinal(state);
     this.progress.classList.toggle("unknown", !progress);
     this.done.style.width = `${100 * (progress?.fraction ?? 0.3)}%`;
+    if (!isFinal(state) && !this.front) this.wait();
     if (!isFinal(state)) this.meta.textContent = progress ? `Searching: ${count(progress.evaluations)} subnets scored, ${count(progress.subnets)} on the front` : "Searching…";
   }
 
@@ -190,11 +226,13 @@ class FrontView {
       return;
     }
     if (valueOf(front.subnets[0], "accuracy") === null) {
-      this.score.textContent = "–";
-      this.notes.replaceChildren(h("div", { class: "empty" }, h("h2", null, "This front says nothing of accuracy"),
+      this.root.classList.add("bare");
+      this.notes.replaceChildren(h("div", { class: "empty" }, h("h1", null, "This front says nothing of accuracy"),
         h("p", null, "The supernet has no accuracy predictor. ", h("a", { href: `#/searches/${search.id}` }, "The page of the search"), " shows what it traded off.")));
       return;
     }
+    if (this.root.classList.contains("bare")) this.notes.replaceChildren();
+    this.root.classList.remove("bare");
     this.front = front;
     this.card.metric = front.accuracy_metric;
     this.card.device = front.device;
@@ -217,11 +255,19 @@ class FrontView {
   /** @private */
   showMeta() {
     const search = /** @type {Search} */ (this.search);
-    const { subnets } = /** @type {Front} */ (this.front);
+    const { subnets, device } = /** @type {Front} */ (this.front);
     if (!isFinal(search.state)) return this.showProgress();
     const result = search.result;
-    this.meta.textContent = `${count(subnets.length)} subnets${result ? `, ${count(result.evaluations)} scored in ${duration(result.seconds)}` : ""}${search.state === "succeeded" ? "" : `, ${search.state}`}`;
-    this.meta.title = (search.request.constraints ?? []).map(constraintText).join(", ");
+    const processor = this.home?.processors[device];
+    const measured = subnets.filter((subnet) => measuredOf(subnet, "accuracy") !== null).length;
+    const numbers = [
+      `${count(subnets.length)} subnets${search.request.verify ? `, ${count(measured)} of them measured` : ""}`,
+      result && `${count(result.evaluations)} scored in ${duration(result.seconds)}`,
+      search.request.verify && `${count(result?.measurements ?? 0)} measured in all`,
+      search.state !== "succeeded" && search.state, ...boundsOf(search),
+    ].filter(Boolean).join(" · ");
+    const where = processor ? `${device}: ${processor}` : device;
+    this.meta.replaceChildren(h("span", { title: numbers }, numbers), h("span", { title: where }, where));
   }
 
   /** The axis, the budget and the plot from the front. @private */
@@ -254,6 +300,7 @@ class FrontView {
   turnTo(x) {
     this.x = x;
     this.budget = null;
+    this.refused = "";
     note({ x, budget: null });
     this.restack();
   }
@@ -268,6 +315,7 @@ class FrontView {
   /** @private @param {number} budget @param {boolean} final */
   setBudget(budget, final) {
     this.budget = budget;
+    this.refused = "";
     this.picked = null;
     this.plot.setExtra(null);
     this.show();
@@ -277,8 +325,10 @@ class FrontView {
   /** @private */
   typed() {
     const number = Number(this.field.value.replace(",", "."));
-    if (Number.isFinite(number) && number > 0) this.setBudget(number * quantity(this.x).scale, true);
-    else this.show();
+    if (Number.isFinite(number) && number > 0) return this.setBudget(number * quantity(this.x).scale, true);
+    this.refused = this.field.value.trim();
+    if (!this.refused && this.budget !== null) this.field.value = inUnits(this.x, this.budget);
+    this.show();
   }
 
   /** @private @param {string} id */
@@ -293,16 +343,23 @@ class FrontView {
     if (!this.front || this.budget === null) return;
     const best = bestWithin(this.steps, this.x, this.budget);
     this.best = best;
-    if (document.activeElement !== this.field) this.field.value = inUnits(this.x, this.budget);
+    this.budgetFault.textContent = this.refused && `“${this.refused}” is no budget: write a number above 0.`;
+    this.field.setAttribute("aria-invalid", String(Boolean(this.refused)));
+    if (this.refused) this.field.value = this.refused;
+    else if (document.activeElement !== this.field) this.field.value = inUnits(this.x, this.budget);
     this.field.size = Math.max(4, this.field.value.length);
     this.field.setAttribute("aria-label", `Budget: ${quantity(this.x).label} in ${quantity(this.x).unit}`);
     this.unit.textContent = ` ${quantity(this.x).unit}${{ macs: " macs", parameters: " parameters", memory_bytes: " of memory" }[this.x] ?? ""}`;
-    if (best) {
+    if (this.refused) {
+      this.score.textContent = "–";
+      this.facts.replaceChildren(h("span", null, `The line in the plot is still at ${withUnit(this.x, this.budget)}.`));
+    } else if (best) {
       this.score.textContent = `${metricName(this.front.accuracy_metric)} ${inUnits("accuracy", valueOf(best, "accuracy"))}`;
       const others = ["latency_ms", "energy_mj", "macs", "parameters"].filter((name) => valueOf(best, name) !== null);
       const bounds = interval("accuracy", best.accuracy);
+      const about = besideMeasured(best, "accuracy") || (bounds && `predicted ${bounds}`);
       this.facts.replaceChildren(
-        h("code", null, best.id), ...[bounds && `predicted ${bounds}`, ...others.map((name) => `${withUnit(name, valueOf(best, name))}${{ macs: " macs", parameters: " parameters" }[name] ?? ""}`)].filter(Boolean).map((text) => h("span", null, text)));
+        h("code", null, best.id), ...[about, ...others.map((name) => `${withUnit(name, valueOf(best, name))}${{ macs: " macs", parameters: " parameters" }[name] ?? beside(best, name)}`)].filter(Boolean).map((text) => h("span", null, text)));
     } else {
       this.score.textContent = "–";
       const least = this.steps.length ? valueOf(this.steps[0], this.x) : null;
@@ -317,7 +374,7 @@ class FrontView {
     const id = this.picked ?? this.best?.id ?? null;
     const isBest = id !== null && id === this.best?.id;
     const badge = !id ? null : isBest ? { text: "best within budget", good: true } : { text: "picked", good: false };
-    this.card.show(id, badge);
+    this.card.show(id, badge, this.front?.subnets.find((subnet) => subnet.id === id) ?? null);
     this.details.show(id);
   }
 
@@ -370,6 +427,7 @@ class FrontView {
   /** @private */
   menu() {
     const name = `salnas-front-${this.searchId}`;
+    const save = (/** @type {"png"|"svg"} */ format) => this.plot.save(format, name, `Pareto front: ${wholeTitle(/** @type {Search} */ (this.search))}`);
     const item = (/** @type {string} */ text, /** @type {() => void} */ onclick) => h("button", { type: "button", onclick }, text);
     return h("span", { class: "tool-buttons" }, this.fresh,
       h("details", { class: "menu" }, h("summary", { class: "button" }, "Download"),
@@ -382,8 +440,8 @@ class FrontView {
               toast(/** @type {Error} */ (error).message);
             }
           }),
-          item("Picture (PNG)", () => this.plot.save("png", name)),
-          item("Drawing (SVG)", () => this.plot.save("svg", name)),
+          item("Picture (PNG)", () => save("png")),
+          item("Drawing (SVG)", () => save("svg")),
           item("Link to this view", () => {
             note({ x: this.x, budget: this.budget === null ? null : Number(this.budget.toPrecision(4)) });
             copy(location.href, "Link copied");
@@ -403,4 +461,10 @@ class FrontView {
       // The front itself is there; the list is a convenience.
     }
   }
+}
+
+/** ` measured (predicted 8.98 ms)` behind a cost that was measured. @param {Subnet} subnet @param {string} name */
+function beside(subnet, name) {
+  const about = besideMeasured(subnet, name);
+  return about && ` ${about}`;
 }

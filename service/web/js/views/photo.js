@@ -1,6 +1,6 @@
 /** Photos through the eyes of up to six subnets, side by side. */
 
-import { getSearch } from "../api.js";
+import { getSearch, isOnline, whenBack } from "../api.js";
 import { copyButton, errorNotice, h, segments, toast } from "../dom.js";
 import { inUnits, metricName, resolutionText, withUnit } from "../format.js";
 import { difference } from "../maps.js";
@@ -31,11 +31,11 @@ class Tile {
     this.view = view;
     /** @type {string|null} */
     this.id = null;
-    this.map = new MapView({ opacity: view.opacity, onready: (map) => this.ready(map) });
-    this.title = h("h2", null, NAMES[name] ?? (name.startsWith("random:") ? `Random ${name.slice(7)}` : "Subnet"));
+    this.map = new MapView({ opacity: view.opacity, onready: () => view.compare() });
+    this.title = h("h2", null, wordsOf(name) ?? "Subnet");
     this.code = h("code", null, "\u00a0");
     this.facts = h("p", { class: "quiet" }, "\u00a0");
-    this.time = h("p", { class: "quiet number" }, "\u00a0");
+    this.time = h("p", { class: "quiet tile-time" }, "\u00a0");
     this.remove = h("button", { type: "button", class: "icon-button small", "aria-label": `Remove ${this.title.textContent}`, title: "Remove", onclick: () => view.remove(this) }, "×");
     this.element = h("li", { class: "tile card" },
       h("div", { class: "tile-head" }, this.title, this.remove),
@@ -53,7 +53,8 @@ class Tile {
       this.facts.textContent = factsOf(subnet);
       await this.show();
     } catch (error) {
-      this.facts.replaceChildren(errorNotice(error));
+      this.facts.replaceChildren(errorNotice(error, () => this.start()));
+      if (!isOnline()) whenBack(() => this.element.isConnected && !this.id && this.start());
     }
   }
 
@@ -63,11 +64,27 @@ class Tile {
     await this.map.show(this.view.photo, this.id);
   }
 
-  /** @private @param {import("../types.js").Map_} map */
-  ready(map) {
-    this.time.textContent = map.milliseconds ? `answered in ${Math.round(map.milliseconds)} ms` : "";
-    this.view.compare();
+  /** Say how long the map took and how far it is from that of `first`. @param {Tile|undefined} first */
+  describe(first) {
+    const { map } = this.map;
+    const other = first?.map.map;
+    this.time.textContent = map
+      ? [
+        map.milliseconds && `answered in ${Math.round(map.milliseconds)} ms`,
+        first && first !== this && other?.values.length === map.values.length && `mean difference ${(100 * difference(map, other)).toFixed(1)} % from ${first.words}`,
+      ].filter(Boolean).join(", ")
+      : "\u00a0";
   }
+
+  /** How sentences name this tile. */
+  get words() {
+    return wordsOf(this.name) ?? this.name;
+  }
+}
+
+/** @param {string} name @returns {string|null} */
+function wordsOf(name) {
+  return NAMES[name] ?? (name.startsWith("random:") ? `Random ${name.slice(7)}` : null);
 }
 
 class PhotoView {
@@ -82,7 +99,8 @@ class PhotoView {
     this.thumbs = h("div", { class: "thumbs-place" });
     this.fault = h("div");
     this.list = h("ul", { class: "tiles" });
-    this.key = h("p", { class: "quiet key photo-key" }, h("span", null, h("i", { class: "key-more" }), "looked at more than by the first subnet"), h("span", null, h("i", { class: "key-less" }), "looked at less"));
+    this.than = h("span", null, "looked at more");
+    this.key = h("p", { class: "quiet key photo-key" }, h("span", null, h("i", { class: "key-more" }), this.than), h("span", null, h("i", { class: "key-less" }), "looked at less"));
     /** @type {Tile[]} */
     this.tiles = [...new Set(names)].map((name) => new Tile(name, this));
     this.field = h("input", { class: "input mono", type: "text", placeholder: "salnas-…", autocomplete: "off", spellcheck: "false", "aria-label": "Id of a subnet" });
@@ -158,17 +176,12 @@ class PhotoView {
 
   /** Show maps or differences from the first map, as far as the maps are there. */
   compare() {
-    const first = this.tiles[0]?.map.map ?? null;
+    const [first, ...others] = this.tiles;
     this.key.hidden = this.mode !== "difference";
-    for (const tile of this.tiles.slice(1)) {
-      const { map } = tile.map;
-      tile.map.compareWith(this.mode === "difference" ? first : null);
-      if (map && first && map.values.length === first.values.length) {
-        const time = map.milliseconds ? `answered in ${Math.round(map.milliseconds)} ms, ` : "";
-        tile.time.textContent = `${time}mean difference ${(100 * difference(map, first)).toFixed(1)} %`;
-      }
-    }
-    this.tiles[0]?.map.compareWith(null);
+    this.than.textContent = first ? `looked at more than by ${first.words}` : "looked at more";
+    for (const tile of others) tile.map.compareWith(this.mode === "difference" ? first.map.map : null);
+    first?.map.compareWith(null);
+    for (const tile of this.tiles) tile.describe(first);
   }
 
   /** @param {Tile} tile */
