@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 
 from search.front import Front, compare
 from search.problem import Objective
-from tests.e2e.conftest import DESKTOP, PHONE, Service, Visit, accuracy, answer, latency, overflow
+from tests.e2e.conftest import DESKTOP, PHONE, Service, Visit, accuracy, answer, front_of, latency, overflow
 from tests.fixtures.serving import wait_for
 
 pytestmark = pytest.mark.slow
@@ -148,9 +148,7 @@ def test_only_fronts_that_share_their_axes_share_a_plot(visit: Visit, service: S
     )
     rows = page.locator(".compared tbody tr")
     expect(rows.nth(1)).to_contain_text("CC · cpu-1-thread · seed 5")
-    fronts = {
-        identity: service.get(f"/v1/searches/{identity}/front")["subnets"] for identity in ("default", alike)
-    }
+    fronts = {identity: front_of(service, identity) for identity in ("default", alike)}
     expected = [f"{100 * share:.1f} %" for share in shares(fronts)]
     assert rows.locator("td:nth-child(3)").all_inner_texts() == [*expected, "–", "–"]
     page.locator(".page-head select").select_option("macs")

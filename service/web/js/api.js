@@ -1,5 +1,7 @@
 /** Calls of the HTTP API, its errors, and whether it answers at all. */
 
+import { makeComparable } from "./format.js";
+
 /** @typedef {import("./types.js").Search} Search */
 /** @typedef {import("./types.js").Front} Front */
 /** @typedef {import("./types.js").Supernet} Supernet */
@@ -174,8 +176,10 @@ export function changeSearch(id, verb, body = {}, key = undefined) {
 }
 
 /** @param {string} id @param {AbortSignal} [signal] @returns {Promise<Front>} */
-export function getFront(id, signal) {
-  return get(`v1/searches/${encodeURIComponent(id)}/front`, signal);
+export async function getFront(id, signal) {
+  const front = await get(`v1/searches/${encodeURIComponent(id)}/front`, signal);
+  makeComparable(front.subnets);
+  return front;
 }
 
 /** @param {string} id */

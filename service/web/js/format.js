@@ -78,14 +78,35 @@ export function interval(name, estimate) {
 /** The number a column has for a subnet: what was measured, else what is predicted. @param {Subnet} subnet @param {string} name @returns {number|null} */
 export function valueOf(subnet, name) {
   const value = cell(subnet, name);
-  return typeof value === "number" ? value : value?.measured ?? value?.predicted ?? null;
+  return typeof value === "number" ? value : value?.counts ?? value?.measured ?? value?.predicted ?? null;
+}
+
+/**
+ * The subnets of one front, made comparable: where only some of them were measured, predictions count for all, since a
+ * measured number must not lose to what its neighbours merely promise.
+ *
+ * @param {Subnet[]} subnets
+ */
+export function makeComparable(subnets) {
+  for (const name of Object.keys(subnets[0] ?? {})) {
+    const estimates = subnets.map((subnet) => /** @type {Estimate} */ (cell(subnet, name))).filter((value) => typeof value?.measured === "number" || typeof value?.predicted === "number");
+    const some = estimates.some((estimate) => estimate.measured === null);
+    for (const estimate of estimates) if (some && estimate.predicted !== null) estimate.counts = estimate.predicted;
+  }
+}
+
+/** Whether the number a column has for a subnet was measured. @param {Subnet} subnet @param {string} name */
+export function countsMeasured(subnet, name) {
+  return measuredOf(subnet, name) !== null && /** @type {Estimate} */ (cell(subnet, name)).counts === undefined;
 }
 
 /** Where a number was measured, that it was and what had been predicted; empty otherwise. @param {Subnet} subnet @param {string} name */
 export function besideMeasured(subnet, name) {
-  if (measuredOf(subnet, name) === null) return "";
+  const measured = measuredOf(subnet, name);
+  if (measured === null) return "";
   const estimate = /** @type {Estimate} */ (cell(subnet, name));
   const bounds = interval(name, estimate);
+  if (!countsMeasured(subnet, name)) return `predicted${bounds ? ` ${bounds}` : ""}; measured ${withUnit(name, measured)}`;
   return estimate.predicted === null ? "measured" : `measured; predicted ${withUnit(name, estimate.predicted)}${bounds ? ` (${bounds})` : ""}`;
 }
 

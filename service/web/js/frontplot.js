@@ -1,7 +1,7 @@
 /** The plot of a front, and over it the budget line, the best subnet under it and the chosen one. */
 
 import { h, svg } from "./dom.js";
-import { axisTitle, besideMeasured, interval, inUnits, measuredOf, metricName, quantity, resolutionText, valueOf, withUnit } from "./format.js";
+import { axisTitle, besideMeasured, countsMeasured, interval, inUnits, measuredOf, metricName, quantity, resolutionText, valueOf, withUnit } from "./format.js";
 import { choiceText, geneText, genesOf } from "./genes.js";
 import { CONFIG, baseLayout, colour, faded, loadPlotly, plotlyIfLoaded, seriesColour, stepColours } from "./plotly.js";
 
@@ -465,7 +465,7 @@ function hoverText(subnet, front) {
   const about = besideMeasured(subnet, "accuracy") || interval("accuracy", subnet.accuracy);
   const lines = [`<b>${metricName(front.accuracy_metric)} ${inUnits("accuracy", valueOf(subnet, "accuracy"))}</b>${about ? ` (${about})` : ""}`];
   const costs = ["latency_ms", "energy_mj", "macs", "parameters"].filter((name) => valueOf(subnet, name) !== null);
-  lines.push(costs.map((name) => `${withUnit(name, valueOf(subnet, name))}${name === "macs" ? " macs" : name === "parameters" ? " parameters" : measuredOf(subnet, name) === null ? "" : " measured"}`).join(" · "));
+  lines.push(costs.map((name) => `${withUnit(name, valueOf(subnet, name))}${name === "macs" ? " macs" : name === "parameters" ? " parameters" : countsMeasured(subnet, name) ? " measured" : ""}`).join(" · "));
   lines.push(`${subnet.id} · ${resolutionText(subnet.resolution)}`);
   return lines.join("<br>");
 }

@@ -2,7 +2,7 @@
 
 import { Problem, changeSearch, followSearch, getFront, getSearch, isFinal, isOnline, listEvents, whenBack } from "./api.js";
 import { errorNotice, h } from "./dom.js";
-import { axisTitle, clock, measuredOf, quantity, valueOf } from "./format.js";
+import { axisTitle, clock, countsMeasured, quantity, valueOf } from "./format.js";
 import { home } from "./home.js";
 import { staircase } from "./frontplot.js";
 import { CONFIG, baseLayout, colour, loadPlotly } from "./plotly.js";
@@ -193,7 +193,7 @@ function drawFront(plotly, place, front) {
   const over = quantity(y).scale;
   const layout = { ...baseLayout({ x: axisTitle(x, front.accuracy_metric, front.device), y: axisTitle(y, front.accuracy_metric, front.device) }), ...size(place) };
   layout.yaxis.automargin = true;
-  const isMeasured = (/** @type {import("./types.js").Subnet} */ subnet) => measuredOf(subnet, "accuracy") !== null;
+  const isMeasured = (/** @type {import("./types.js").Subnet} */ subnet) => countsMeasured(subnet, "accuracy");
   const trace = {
     x: steps.map((subnet) => (valueOf(subnet, x) ?? NaN) / scale), y: steps.map((subnet) => (valueOf(subnet, y) ?? NaN) / over),
     type: steps.length > 1500 ? "scattergl" : "scatter", mode: "markers", text: steps.map((subnet) => (isMeasured(subnet) ? "measured" : "predicted")),

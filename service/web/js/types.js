@@ -1,7 +1,7 @@
 /**
  * Shapes of the service's answers, as far as the page reads them.
  *
- * @typedef {{predicted: number|null, low: number|null, high: number|null, measured: number|null}} Estimate
+ * @typedef {{predicted: number|null, low: number|null, high: number|null, measured: number|null, counts?: number}} Estimate
  *
  * @typedef {Object} Subnet  one point of a front
  * @property {string} id
