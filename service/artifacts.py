@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from service.errors import NotFound
+from service.scratch import clear, scratch
 
 _INCOMING = ".incoming-"
 _NAME = re.compile(r"[0-9a-f]{64}\.[a-z0-9]{1,8}")
@@ -26,9 +25,12 @@ class Artifacts:
     @contextmanager
     def incoming(self, suffix: str) -> Iterator[Path]:
         """A path to write a new file to; what is left of it afterwards is removed."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self._folder, prefix=_INCOMING) as folder:
-            yield Path(folder) / f"artifact{suffix}"
+        with scratch(self._folder, _INCOMING) as folder:
+            yield folder / f"artifact{suffix}"
+
+    def clear(self) -> None:
+        """Remove what killed workers left."""
+        clear(self._folder, _INCOMING)
 
     def keep(self, path: Path) -> Path:
         """Move a written file to its place; the same content is kept once."""
@@ -52,7 +54,7 @@ class Artifacts:
         return path
 
     def tidy(self, before: float, most_bytes: int) -> int:
-        """Remove files written before that time, the oldest beyond `most_bytes`, and what a killed worker left.
+        """Remove files written before that time, and the oldest beyond `most_bytes`.
 
         Returns how many artifacts went.
         """
@@ -66,7 +68,4 @@ class Artifacts:
             if status.st_mtime < before or total > most_bytes:
                 path.unlink(missing_ok=True)
                 removed += 1
-        for path in self._folder.glob(f"{_INCOMING}*"):
-            if path.stat().st_mtime < before:
-                shutil.rmtree(path, ignore_errors=True)
         return removed

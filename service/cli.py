@@ -24,6 +24,7 @@ from rich.text import Text
 from typer.exceptions import TyperException
 
 from service import display
+from service.models_cli import ServerOption
 from service.models_cli import register as register_models
 from service.settings import Settings
 from supernet.errors import SalnasError, SettingsError
@@ -36,11 +37,13 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from search.executors import Executor
+    from search.front import Front
     from search.run import SearchResult
     from service.estimates import Estimates
     from service.ports import KeyStore
     from service.remote import Remote
     from service.workbench import Workbench
+    from supernet.baselines.measured import ReferencePoint
 
 T = TypeVar("T")
 
@@ -78,10 +81,6 @@ ArchOption = Annotated[
 SupernetOption = Annotated[
     str | None,
     typer.Option("--supernet", metavar="ID|FILE", help="Id of a supernet, or a .safetensors file."),
-]
-ServerOption = Annotated[
-    str | None,
-    typer.Option("--server", metavar="URL", help="Ask this service instead (default: SALNAS_SERVER)."),
 ]
 FrontObjectives = Annotated[
     list[str] | None,
@@ -300,7 +299,10 @@ def front_query(
 @front_app.command("plot")
 def front_plot(
     fronts: Annotated[
-        list[Path], typer.Argument(metavar="FRONT...", help="Folders of searches, or CSV or Parquet.")
+        list[Path],
+        typer.Argument(
+            metavar="FRONT...", help="Folders of searches, or CSV or Parquet; with --server, ids of searches."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", help="PNG, SVG or PDF for a talk; HTML to explore.")],
     title: Annotated[str | None, typer.Option(help="Heading.")] = None,
@@ -312,24 +314,19 @@ def front_plot(
         bool, typer.Option(help="FastSal and CSNet beside the front, where they were measured.")
     ] = True,
     objective: FrontObjectives = None,
+    server: ServerOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Draw one front, several in one picture, or what several runs of one search attain."""
     from search.plot import plot_attainment, plot_fronts
     from search.references import place_references
-    from search.stored import open_fronts
-    from supernet.baselines.measured import reference_points
 
-    saved = open_fronts(fronts, objective or ())
-    named = {name: one.front for name, one in saved.items()}
+    named, request, known = _named_fronts(fronts, objective, server, models=models and not attainment)
     placed: dict[str, tuple[float, float]] = {}
     if attainment:
         plot_attainment(list(named.values()), out, title=title, budget=budget)
     else:
-        first = next(iter(saved.values()))
-        if models:
-            known = reference_points(_settings().results)
-            placed = place_references(known, first.front.objectives, first.request)
+        placed = place_references(known, next(iter(named.values())).objectives, request)
         plot_fronts(named, out, title=title, budget=budget, references=placed)
     found = {
         "path": str(out),
@@ -343,16 +340,19 @@ def front_plot(
 @front_app.command("compare")
 def front_compare(
     fronts: Annotated[
-        list[Path], typer.Argument(metavar="FRONT...", help="Folders of searches, or CSV or Parquet.")
+        list[Path],
+        typer.Argument(
+            metavar="FRONT...", help="Folders of searches, or CSV or Parquet; with --server, ids of searches."
+        ),
     ],
     objective: FrontObjectives = None,
+    server: ServerOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compare fronts in one box: hypervolume, share of the joint front, knees, what runs attain together."""
     from search.front import MOST_ATTAINED, attained_volumes, compare
-    from search.stored import open_fronts
 
-    named = {name: one.front for name, one in open_fronts(fronts, objective or ()).items()}
+    named, _, _ = _named_fronts(fronts, objective, server)
     objectives = next(iter(named.values())).objectives
     attained = attained_volumes(list(named.values())) if len(objectives) <= MOST_ATTAINED else None
     found = {
@@ -361,6 +361,24 @@ def front_compare(
         "attainment": [] if attained is None else attained.to_dict("records"),
     }
     _show(as_json, found, lambda: display.comparison_view(found))
+
+
+def _named_fronts(
+    fronts: Sequence[Path], objectives: list[str] | None, server: str | None, *, models: bool = False
+) -> tuple[dict[str, Front], Mapping[str, Any], list[ReferencePoint]]:
+    """Fronts by name, of folders and files here or of searches of a service; what the first search was asked for;
+    with `models` the measured reference models."""
+    with _service(server) as service:
+        if service is not None:
+            named, asked = service.fronts([str(front) for front in fronts], objectives or ())
+            return named, asked, service.reference_points() if models else []
+    from search.stored import open_fronts
+    from supernet.baselines.measured import reference_points
+
+    saved = open_fronts(fronts, objectives or ())
+    request = next(iter(saved.values())).request
+    known = reference_points(_settings().results) if models else []
+    return {name: one.front for name, one in saved.items()}, request, known
 
 
 def _stored_front(
@@ -409,15 +427,17 @@ def export(
             field="arch",
             remedy="Such as max, or --model fastsal-a.",
         )
-    with _service(None if model else server) as service:
-        target = _file_to_write(out, (suffix_of(form),))
-        if model:
-            found = _exported_model(model, target, precision, form)
-        elif service is not None:
-            _only_here(photos=(photos, None))
-            found = service.export(arch, target, precision, supernet, form)
-        else:
-            found = _exported(arch, target, precision, photos, supernet, form)
+    target = _file_to_write(out, (suffix_of(form),))
+    if model:
+        _refuse_server(server, "Reference models are exported")
+        found = _exported_model(model, target, precision, form)
+    else:
+        with _service(server) as service:
+            if service is not None:
+                _only_here(photos=(photos, None))
+                found = service.export(arch, target, precision, supernet, form)
+            else:
+                found = _exported(arch, target, precision, photos, supernet, form)
 
     def view() -> RenderableType:
         error = found["parity_error"]
@@ -426,6 +446,7 @@ def export(
             ("size", display.size(found["size_bytes"])),
             ("parity", "not measured" if error is None else f"{error:.1e} largest difference to torch"),
             ("precision", found["precision"] + (f", opset {found['opset']}" if found["opset"] else "")),
+            *([("accuracy", display.loss(found["accuracy_loss"]))] if found.get("accuracy_loss") else []),
             ("sha256", found["sha256"]),
             ("time", display.duration(found["seconds"])),
         ]
@@ -464,6 +485,8 @@ def predict(
     if not model and any(is_film(image) for image in images):
         _predict_film(images, out, arch, supernet, server, as_json)
         return
+    if model:
+        _refuse_server(server, "Reference models predict")
     images = expand_folders(images)
     plan = plan_outputs(images, out, raw)
     predictor = _model_predictor(model) if model else _predictor(server, arch, supernet)
@@ -487,12 +510,13 @@ def _predict_film(
 ) -> None:
     from supernet.video import predict_film
 
-    if len(films) > 1 or server is not None:
+    _refuse_server(server, "A film is predicted")
+    if len(films) > 1:
         raise SettingsError(
-            "A film is predicted alone and on this machine.",
+            "A film is predicted alone.",
             field="image",
             value=[str(film) for film in films],
-            remedy="Pass one film, without --server.",
+            remedy="Pass one film.",
         )
     target = out if out.suffix else out / f"{films[0].stem}.mp4"
     bench = _workbench(supernet)
@@ -672,14 +696,20 @@ def device_pack(
         int, typer.Option(min=10, max=100, help="10 rank subnets, 30 predict within 10 %.")
     ] = 30,
     supernet: SupernetOption = None,
+    server: ServerOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write the pack that measures a device with nothing but Python, numpy and onnxruntime."""
-    from predictors.pack import pack_rows, write_pack
-    from predictors.runtimes import exporter
+    target = _file_to_write(out, (".zip",))
+    with _service(server) as service:
+        if service is not None:
+            service.pack(target, models, supernet)
+        else:
+            from predictors.pack import pack_rows, write_pack
+            from predictors.runtimes import exporter
 
-    bench, target = _workbench(supernet), _file_to_write(out, (".zip",))
-    write_pack(bench.space, pack_rows(bench.space, models), exporter(bench.supernet), target)
+            bench = _workbench(supernet)
+            write_pack(bench.space, pack_rows(bench.space, models), exporter(bench.supernet), target)
     found = {"file": str(target), "models": models, "bytes": target.stat().st_size}
     lines = f"{target}: unpack it on the device, pip install numpy onnxruntime, python measure.py --help"
     _show(as_json, found, lambda: Text(lines))
@@ -698,9 +728,39 @@ def device_add(
     unit: Annotated[str | None, typer.Option(help="ms, s, us or ns, where the heading is wrong.")] = None,
     replace_it: Annotated[bool, typer.Option("--replace", help="Replace a device of that name.")] = False,
     supernet: SupernetOption = None,
+    server: ServerOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Learn the latency of a device, and its energy, from measurements of 10 subnets or more."""
+    about: dict[str, Any] = {"runtime": runtime, "threads": threads, "description": description, "unit": unit}
+    with _service(server) as service:
+        if service is not None:
+            found = service.add_device(name, csv, replace_it=replace_it, supernet=supernet, **about)
+        else:
+            found = _added_device(name, csv, replace_it=replace_it, supernet=supernet, **about)
+    quality = found["quality"]
+    facts = [
+        ("measured", f"{quality['n']:.0f} subnets"),
+        ("rank correlation", f"{quality['spearman']:.3f} (held out)"),
+        ("within 10 %", f"{quality['within_10']:.0%}"),
+        ("energy within 10 %", _share(found["energy_quality"])),
+        *([("learnt from", str(found["start"]))] if "start" in found else []),
+        *(("note", note) for note in found["notes"]),
+    ]
+    _show(as_json, found, lambda: display.facts_view(name, "added", facts))
+
+
+def _added_device(
+    name: str,
+    csv: Path,
+    *,
+    runtime: str,
+    threads: int | None,
+    description: str,
+    unit: str | None,
+    replace_it: bool,
+    supernet: str | None,
+) -> dict[str, Any]:
     import numpy as np
 
     from predictors.device_csv import read_measurements
@@ -720,23 +780,13 @@ def device_add(
     registration = Registration(name, runtime, threads, description)
     device = make_device(bench.space, registration, measured, known, np.random.default_rng(0))
     save_device(folder, device, measured)
-    quality = device.predictor.quality.to_json()
-    found = {
+    return {
         "name": name,
         "start": device.predictor.provenance["start"],
         "notes": device.details["notes"],
-        "quality": quality,
+        "quality": device.predictor.quality.to_json(),
         "energy_quality": None if device.energy is None else device.energy.quality.to_json(),
     }
-    facts = [
-        ("measured", f"{quality['n']} subnets"),
-        ("rank correlation", f"{quality['spearman']:.3f} (held out)"),
-        ("within 10 %", f"{quality['within_10']:.0%}"),
-        ("energy within 10 %", _share(found["energy_quality"])),
-        ("learnt from", str(found["start"])),
-        *(("note", note) for note in found["notes"]),
-    ]
-    _show(as_json, found, lambda: display.facts_view(name, "added", facts))
 
 
 def _share(quality: Mapping[str, Any] | None) -> str:
@@ -862,9 +912,6 @@ def _check_free(host: str, port: int) -> None:
         ) from error
 
 
-register_models(app, lambda as_json, found, view: _show(as_json, found, view))
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and end the process with its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -882,6 +929,8 @@ def run(words: Sequence[str]) -> int:
     except TyperException as error:
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "salnas"
+        if getattr(error, "option_name", None) == "--server":
+            return _fail(as_json, UsageMistake(f"`{path}` works on this machine only.", **_WITHOUT_SERVER))
         return _fail(as_json, UsageMistake(error.format_message(), remedy=f"See `{path} --help`."))
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
@@ -958,6 +1007,15 @@ def _service(server: str | None) -> Iterator[Remote | None]:
         yield Remote(client)
 
 
+_WITHOUT_SERVER = {"field": "server", "remedy": "Leave --server out."}
+
+
+def _refuse_server(server: str | None, what: str) -> None:
+    """Refuse a --server that cannot help; one in the environment is not meant for this."""
+    if server is not None:
+        raise SettingsError(f"{what} on this machine only.", value=server, **_WITHOUT_SERVER)
+
+
 def _only_here(**options: tuple[object, object]) -> None:
     """Refuse options (value, default) that a service does not take."""
     for name, (value, default) in options.items():
@@ -987,6 +1045,7 @@ def _described(arch: str, space: str | None, supernet: str | None) -> dict[str, 
 def _exported(
     arch: str, out: Path, precision: str, photos: Path | None, supernet: str | None, form: str
 ) -> dict[str, Any]:
+    from service.losses import accuracy_loss
     from service.pictures import load_folder
 
     check_precision(form, precision)
@@ -999,7 +1058,8 @@ def _exported(
     bench = _workbench(supernet)
     chosen = bench.arch(arch, files=True)
     report = bench.export(chosen, out, precision, load_folder(photos) if photos else (), form)
-    return {"subnet": bench.space.id_of(chosen), "supernet": bench.id, **_plain(asdict(report))}
+    found = {"subnet": bench.space.id_of(chosen), "supernet": bench.id, **_plain(asdict(report))}
+    return found | ({"accuracy_loss": accuracy_loss(bench.net(chosen), out)} if precision == "int8" else {})
 
 
 def _exported_model(model: str, out: Path, precision: str, form: str) -> dict[str, Any]:
@@ -1171,3 +1231,6 @@ def _progress(what: str, total: int | None) -> Iterator[Callable[[int, int | Non
     with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done, known: bar.update(task, completed=done, total=total if known is None else known)
+
+
+register_models(app, _show, _service)

@@ -106,6 +106,10 @@ class Client:
         """The devices whose latency can be predicted."""
         return list(self._get("/v1/devices")["devices"])
 
+    def models(self) -> list[Json]:
+        """The networks of other papers, with what was measured of them."""
+        return list(self._get("/v1/models")["models"])
+
     # --- subnets ----------------------------------------------------------------------------------------
 
     def describe(self, arch: Arch, **choice: str) -> Json:
@@ -184,24 +188,27 @@ class Client:
         Raises ServiceProblem, also where the service is not to be reached for a minute.
         """
         path = f"/v1/searches/{_part(search_id)}/events"
-        heard = time.monotonic()
+        heard, pause = time.monotonic(), _PAUSE
         while True:
             headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
             try:
                 with self._http.stream("GET", path, headers=headers, timeout=30.0) as answer:
                     if answer.status_code == 204:
                         return
-                    if not answer.is_success:
+                    if answer.is_success:
+                        heard, pause = time.monotonic(), _PAUSE
+                        for event in _events(answer.iter_lines()):
+                            after, heard = event["id"], time.monotonic()
+                            yield event
+                    else:
                         answer.read()
-                        raise _problem(answer)
-                    heard = time.monotonic()
-                    for event in _events(answer.iter_lines()):
-                        after, heard = event["id"], time.monotonic()
-                        yield event
+                        if answer.status_code not in _TRANSIENT or time.monotonic() - heard > _PATIENCE:
+                            raise _problem(answer)
             except httpx.TransportError as error:
                 if time.monotonic() - heard > _PATIENCE:
                     raise _unreachable(self._http.base_url, error) from error
-            time.sleep(_PAUSE)
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
     def front(self, search_id: str, constraints: Sequence[str] = (), *, k: int | None = None) -> Json:
         """The front of a search within bounds."""
@@ -231,21 +238,12 @@ class Client:
     ) -> Json:
         """Write a subnet to a file, checked by its SHA-256; `wanted`: format, precision, supernet.
 
-        Returns the manifest. Raises JobFailed, TimeoutError.
+        A file that was there stays until the new one has arrived unharmed. Returns the manifest. Raises JobFailed,
+        TimeoutError.
         """
         job = self._create("/v1/exports", {"arch": _plain(arch), **wanted}, key)
         done = self._wait(f"/v1/exports/{_part(job['id'])}", seconds)
-        digest = self._download(done["links"]["file"], Path(path))
-        if digest != done["manifest"]["sha256"]:
-            Path(path).unlink()
-            raise ServiceProblem(
-                "damaged-file",
-                502,
-                "The file was damaged on its way.",
-                field="sha256",
-                value=digest,
-                remedy="Export the subnet again.",
-            )
+        self._download(done["links"]["file"], Path(path), sha256=done["manifest"]["sha256"])
         return dict(done["manifest"])
 
     def measure(
@@ -262,9 +260,9 @@ class Client:
     def register_device(
         self, name: str, measurements: Path | str | bytes, *, seconds: float | None = None, **about: str | int
     ) -> Json:
-        """Register a device from a CSV and wait for its predictor; `about`: runtime, threads, description, unit.
+        """Register a device from a CSV and wait for its predictor.
 
-        Raises JobFailed, TimeoutError.
+        `about`: runtime, threads, description, unit, supernet. Raises JobFailed, TimeoutError.
         """
         content = measurements if isinstance(measurements, bytes) else Path(measurements).read_bytes()
         fields = {"name": name, **{k: str(v) for k, v in about.items()}}
@@ -276,9 +274,14 @@ class Client:
 
         return self._wait(f"/v1/devices/{_part(name)}", seconds, state)
 
-    def pack(self, path: Path | str, *, models: int = 30) -> Path:
-        """Write the pack that measures a device."""
-        self._download(f"/v1/devices/new/pack?models={models}", Path(path))
+    def remove_device(self, name: str) -> None:
+        """Forget a device that was registered."""
+        self._send("DELETE", f"/v1/devices/{_part(name)}", repeat=False)
+
+    def pack(self, path: Path | str, *, models: int = 30, **choice: str) -> Path:
+        """Write the pack that measures a device; `choice`: supernet."""
+        query = httpx.QueryParams({"models": models, **choice})
+        self._download(f"/v1/devices/new/pack?{query}", Path(path))
         return Path(path)
 
     # --- how --------------------------------------------------------------------------------------------
@@ -339,8 +342,8 @@ class Client:
             raise JobFailed(_kind(error), 200, error["detail"], **_about(error))
         return job
 
-    def _download(self, path: str, target: Path) -> str:
-        """Write what is at `path` to a file; returns its SHA-256."""
+    def _download(self, path: str, target: Path, *, sha256: str | None = None) -> None:
+        """Write what is at `path` to a file, unless it is not what `sha256` says."""
         digest = hashlib.sha256()
         try:
             with self._http.stream("GET", path, timeout=180.0) as answer, atomic_path(target) as temporary:
@@ -351,9 +354,10 @@ class Client:
                     for chunk in answer.iter_bytes():
                         digest.update(chunk)
                         stream.write(chunk)
+                if sha256 not in (None, digest.hexdigest()):
+                    raise _damaged(digest.hexdigest())
         except httpx.TransportError as error:
             raise _unreachable(self._http.base_url, error) from error
-        return digest.hexdigest()
 
     def _send(self, method: str, path: str, *, repeat: bool, **options: Any) -> httpx.Response:
         for attempt in range(_RETRIES + 1):
@@ -399,6 +403,17 @@ def _problem(answer: httpx.Response) -> ServiceProblem:
             value=str(answer.url),
             remedy="Check the address of the service.",
         )
+
+
+def _damaged(digest: str) -> ServiceProblem:
+    return ServiceProblem(
+        "damaged-file",
+        502,
+        "The file was damaged on its way.",
+        field="sha256",
+        value=digest,
+        remedy="Export the subnet again.",
+    )
 
 
 def _unreachable(address: object, error: Exception) -> ServiceProblem:

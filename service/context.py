@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, cast
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
-from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPBearer
 
 from service.access import Access
 from service.devices import Devices
+from service.gates import Gate
 from service.keys import Scope
 from service.measurements import Measurements
 from service.metrics import Metrics
@@ -37,8 +37,13 @@ class Context:
     access: Access
     metrics: Metrics
     workers_alive: Callable[[], tuple[int, int]]
+    streams: Gate
     leaving: asyncio.Event = field(default_factory=asyncio.Event)
-    predicting: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(2))
+    predictions: Gate = field(default_factory=lambda: Gate("predictions", places=2, waiting=30))
+    fresh: Gate = field(default_factory=lambda: Gate("fresh searches", places=1, waiting=10))
+    packs: Gate = field(default_factory=lambda: Gate("requests for packs", places=20))
+    checking: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(4))
+    """Threads of their own for keys, so that none waits for a request that is being answered."""
 
 
 async def service_of(request: Request) -> Context:
@@ -51,11 +56,17 @@ Service = Annotated[Context, Depends(service_of)]
 _bearer = HTTPBearer(auto_error=False, description="An API key; demanded unless the service is on loopback.")
 
 
+async def demand(request: Request, service: Context, scope: Scope) -> None:
+    """Raises what `Access.check` raises where the key of a request does not allow this."""
+    if service.access.required:
+        header = request.headers.get("authorization")
+        await to_thread.run_sync(service.access.check, header, scope, limiter=service.checking)
+
+
 def _require(scope: Scope) -> Any:
     # Asynchronous, because a dependency that is not takes a thread, which costs more than it does.
     async def check(request: Request, service: Service, shown: Annotated[object, Depends(_bearer)]) -> None:
-        if service.access.required:
-            await run_in_threadpool(service.access.check, request.headers.get("authorization"), scope)
+        await demand(request, service, scope)
 
     return Depends(check)
 

@@ -10,7 +10,7 @@ import hashlib
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from service.errors import AlreadyExists, IllegalTransition, NotFound
 from service.estimates import Estimates, Predictor
 from service.jobs import Job, JobKind, JobState
 from service.ports import Bench, Benches, JobStore, Outcome, Session
+from service.use_cases import idempotency_key
 from supernet.errors import DeviceError
 from supernet.space import Space
 
@@ -59,11 +60,18 @@ class Devices:
     """What can be done with devices."""
 
     def __init__(
-        self, store: JobStore, benches: Benches, artifacts: Artifacts, clock: Callable[[], float] = time.time
+        self,
+        store: JobStore,
+        benches: Benches,
+        artifacts: Artifacts,
+        *,
+        queue: int = 100,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._benches = benches
         self._artifacts = artifacts
+        self._queue = queue
         self._clock = clock
 
     def all(self) -> list[KnownDevice]:
@@ -93,11 +101,18 @@ class Devices:
         )
 
     def register(
-        self, registration: Registration, content: bytes, *, unit: str | None, supernet: str | None
+        self,
+        registration: Registration,
+        content: bytes,
+        *,
+        unit: str | None,
+        supernet: str | None,
+        key: str | None = None,
     ) -> KnownDevice:
         """Queue the fit of a predictor to the CSV in `content`; the same device again is found, not made.
 
-        Raises DeviceError (the measurements, the name), AlreadyExists (the name is taken).
+        Raises DeviceError (the measurements, the name), AlreadyExists (the name is taken), QueueFull,
+        IdempotencyMismatch.
         """
         from predictors.device_csv import read_measurements
         from predictors.devices import check_device_name
@@ -116,6 +131,9 @@ class Devices:
             **asdict(registration),
         }
         job = Job(_job_id(bench.space, registration.name), JobKind.DEVICE, request, self._clock())
+        named = idempotency_key(key, request)
+        if named is not None and (found := self._store.find(job.kind, named)) is not None:
+            return replace(_registered(found), supernets=(bench.id,))
         known = self._known(job.id)
         if known is not None and known.state in (JobState.FAILED, JobState.CANCELLED):
             self._store.remove(job.id)
@@ -124,7 +142,7 @@ class Devices:
             raise _taken(registration.name)
         if known is None:
             self._require_room(bench.space)
-            known, _ = self._store.add(job, blobs={CSV: content})
+            known, _ = self._store.add(job, key=named, blobs={CSV: content}, room=self._queue)
         return replace(_registered(known), supernets=(bench.id,))
 
     def remove(self, name: str) -> None:
@@ -136,21 +154,24 @@ class Devices:
             )
         self._store.remove(device.job.id)
 
+    def pack(self, models: int, supernet: str | None) -> Job | None:
+        """The job that makes, or has made, the pack of a space; None where there is none of use."""
+        known = self._known(_pack_id(self._benches.get(supernet).space, models))
+        return known if known is not None and self._is_usable(known) else None
+
     def begin_pack(self, models: int, supernet: str | None) -> Job:
-        """The job that makes the pack of a space, queued where it is not there yet."""
-        bench = self._benches.get(supernet)
-        identity = f"pack-{bench.space.name}-{bench.space.fingerprint}-{models}"
-        known = self._known(identity)
-        if known is not None and not self._is_usable(known):
-            self._store.remove(identity)
-            known = None
+        """The same, queued where there is none. Raises QueueFull."""
+        known = self.pack(models, supernet)
         if known is not None:
             return known
+        bench = self._benches.get(supernet)
         request = {"supernet": bench.id, "models": models}
+        job = Job(_pack_id(bench.space, models), JobKind.PACK, request, self._clock())
+        self._store.remove(job.id)
         try:
-            return self._store.add(Job(identity, JobKind.PACK, request, self._clock()))[0]
+            return self._store.add(job, room=self._queue)[0]
         except AlreadyExists:  # another request was quicker
-            return self._store.get(identity)
+            return self._store.get(job.id)
 
     def pack_file(self, job: Job) -> Path:
         """The zip of a pack that has been made. Raises NotFound."""
@@ -245,11 +266,12 @@ class RegisteredDevices:
     def __init__(self, store: JobStore) -> None:
         self._store = store
         self._lock = threading.Lock()
-        self._loaded: dict[tuple[str, str], _Known] = {}
+        self._loaded: dict[str, dict[tuple[str, str], _Known]] = {}
 
     def added_to(self, estimates: Estimates) -> Estimates:
         """The estimates with the registered devices of their space."""
         jobs = [job for job in device_jobs(self._store, estimates.space) if job.state is JobState.SUCCEEDED]
+        self._forget(estimates.space, jobs)
         if not jobs:
             return estimates
         latency, energy, measured = dict(estimates.latency), dict(estimates.energy), dict(estimates.measured)
@@ -267,9 +289,10 @@ class RegisteredDevices:
         from predictors.devices import by_column
         from predictors.latency import load_latency
 
-        key = (job.id, str(job.request["sha256"]))
+        key = _content(job)
         with self._lock:
-            if key not in self._loaded:
+            loaded = self._loaded.setdefault(space.fingerprint, {})
+            if key not in loaded:
                 with _file(self._store.blob(job.id, PREDICTOR) or b"", ".safetensors") as path:
                     latency = load_latency(path, space)
                 energy = None
@@ -278,8 +301,21 @@ class RegisteredDevices:
                         energy = load_latency(path, space, "energy")
                 content = self._store.blob(job.id, CSV) or b""
                 measured = by_column(read_measurements(content, space, unit=job.request["unit"]))
-                self._loaded[key] = _Known(latency, energy, measured)
-            return self._loaded[key]
+                loaded[key] = _Known(latency, energy, measured)
+            return loaded[key]
+
+    def _forget(self, space: Space, jobs: Sequence[Job]) -> None:
+        """Let go of what was loaded for devices of a space that are gone."""
+        there = {_content(job) for job in jobs}
+        with self._lock:
+            loaded = self._loaded.get(space.fingerprint, {})
+            for key in loaded.keys() - there:
+                del loaded[key]
+
+
+def _content(job: Job) -> tuple[str, str]:
+    """Names a device and what was measured of it."""
+    return job.id, str(job.request["sha256"])
 
 
 def device_jobs(store: JobStore, space: Space) -> list[Job]:
@@ -321,6 +357,10 @@ def _job_id(space: Space, name: str) -> str:
     """Names differ by case too, and ids are short, so the name itself is not in it."""
     digest = hashlib.sha256(f"{space.fingerprint}/{name}".encode()).hexdigest()[:24]
     return f"device-{digest}"
+
+
+def _pack_id(space: Space, models: int) -> str:
+    return f"pack-{space.name}-{space.fingerprint}-{models}"
 
 
 def _taken(name: str) -> AlreadyExists:

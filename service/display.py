@@ -229,6 +229,18 @@ def devices_view(found: Mapping[str, Any]) -> RenderableType:
     return Group(_title("Devices", about), table) if devices else _title("Devices", about)
 
 
+def loss(found: Mapping[str, Any]) -> str:
+    """What int8 costs in accuracy, metric by metric, or why that is not known."""
+    if found["reason"] is not None:
+        return f"loss not measured: {found['reason']}"
+    parts = [
+        f"{_label(metric)} {found['fp32'][metric]:.4f} → {found['int8'][metric]:.4f}"
+        for metric, lost in found["loss"].items()
+        if lost is not None
+    ]
+    return f"{', '.join(parts)} on {found['photos']} photos of {found['data']}"
+
+
 def keys_view(keys: Sequence[Mapping[str, Any]]) -> RenderableType:
     """API keys without their secrets."""
     table = _table("id", "name", "scope", "made", "revoked", justify="left")

@@ -8,6 +8,7 @@ from supernet.errors import SalnasError
 
 _LONGEST_LIST = 20
 _LONGEST_TEXT = 200
+_DEEPEST = 4
 
 
 class ServiceError(SalnasError):
@@ -100,12 +101,15 @@ class Unavailable(ServiceError):
     kind = "unavailable"
 
 
-def plain(value: object) -> object:
+def plain(value: object, depth: int = _DEEPEST) -> object:
     """A value of an error as JSON data: short texts, numbers and lists of them as they are, the rest as text."""
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
-    if isinstance(value, list | tuple) and len(value) <= _LONGEST_LIST:
-        return [plain(item) for item in value]
-    return str(value)[:_LONGEST_TEXT]
+    if isinstance(value, list | tuple) and len(value) <= _LONGEST_LIST and depth:
+        return [plain(item, depth - 1) for item in value]
+    try:
+        return str(value)[:_LONGEST_TEXT]
+    except RecursionError:
+        return "…"

@@ -157,12 +157,12 @@ class BudgetIndex:
 
         Raises InvalidConstraint, InfeasibleBudget (says what is possible).
         """
-        if by.name not in self._columns or not _is_number(self._columns[by.name]):
+        if by.name not in self._columns or not _is_known(self._columns[by.name]):
             raise InvalidConstraint(
                 f"The stored front has no {by.name!r}.",
                 field="by",
                 value=by.name,
-                remedy=f"Known: {', '.join(n for n, c in self._columns.items() if _is_number(c))}.",
+                remedy=f"Known: {', '.join(n for n, c in self._columns.items() if _is_known(c))}.",
             )
         mask = np.ones(len(self._table), dtype=bool)
         for text in constraints:
@@ -188,6 +188,11 @@ def _is_quantity(name: str, front: StoredFront) -> bool:
 
 def _is_number(column: NDArray[Any]) -> bool:
     return column.dtype.kind in "iuf"
+
+
+def _is_known(column: NDArray[Any]) -> bool:
+    """Whether subnets can be put in order by it: where nothing was measured, a column is empty."""
+    return _is_number(column) and bool(np.isfinite(column).any())
 
 
 def _number(text: str) -> float | None:

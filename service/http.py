@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import re
 import secrets
@@ -58,6 +59,15 @@ _HTTP_KINDS = {
     415: "unsupported-media-type",
 }
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+
+
+class _Problem(JSONResponse):
+    media_type = PROBLEM
+
+    def render(self, content: Any) -> bytes:
+        """As JSON; half a character, which a client may send but UTF-8 cannot hold, becomes a question mark."""
+        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
 
 
 def problem(
@@ -83,7 +93,7 @@ def problem(
     }
     if errors is not None:
         content["errors"] = list(errors)
-    return JSONResponse(content, status, {**_HEADERS.get(status, {}), **(headers or {})}, PROBLEM)
+    return _Problem(content, status, {**_HEADERS.get(status, {}), **(headers or {})})
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -223,10 +233,12 @@ class RequestContext:
         finally:
             seconds = time.perf_counter() - began
             route = getattr(scope.get("route"), "path", "other")
-            self._metrics.request(scope["method"], route, status, seconds)
+            # Each method is a series of its own for as long as the service runs, and clients make some up.
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self._metrics.request(method, route, status, seconds)
             log.info(
                 "%s %s %d",
-                scope["method"] if scope["method"].isalpha() else "?",
+                method,
                 route,
                 status,
                 extra={"request": request_id, "milliseconds": round(1000 * seconds, 1)},

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, TypeAlias
 
-from service.errors import IllegalTransition, LeaseLost
+from service.errors import IllegalTransition, LeaseLost, QueueFull
 
 MAX_IDLE_CLAIMS = 5
 """A job whose worker died so often in a row without saving anything is given up."""
@@ -249,6 +249,17 @@ class Job:
 
 
 Change: TypeAlias = Callable[[Job], Job]
+
+
+def check_room(kind: JobKind, waiting: int, room: int | None) -> None:
+    """Raise QueueFull where there is no room for another job that waits."""
+    if room is not None and waiting >= room:
+        raise QueueFull(
+            f"{waiting} jobs of this kind are waiting already.",
+            field="kind",
+            value=kind.value,
+            remedy="Try again later, or cancel some.",
+        )
 
 
 def recorded(

@@ -26,14 +26,15 @@ class _Json(logging.Formatter):
 
 
 class _Text(logging.Formatter):
-    """Time, level, message, and the ids behind it."""
+    """Time, level, message, and the ids behind it; lines that go on are marked, so that none can be forged."""
 
     def format(self, record: logging.LogRecord) -> str:
         details = " ".join(f"{name}={value}" for name, value in _details(record).items())
         time = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
-        message = record.getMessage().replace("\n", "\\n").replace("\r", "\\r")
-        line = f"{time} {record.levelname.lower():7} {message} {details}".rstrip()
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        lines = [_shown(f"{time} {record.levelname.lower():7} {record.getMessage()} {details}".rstrip())]
+        if record.exc_info:
+            lines += [f"  | {_shown(line)}" for line in self.formatException(record.exc_info).split("\n")]
+        return "\n".join(lines)
 
 
 def set_up_logs(form: str) -> None:
@@ -48,6 +49,13 @@ def set_up_logs(form: str) -> None:
         logger.handlers.clear()
         logger.propagate = True
     logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def _shown(text: str) -> str:
+    """What a terminal would act on, or an editor take for the end of a line, written out."""
+    return "".join(
+        sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in text
+    )
 
 
 def _details(record: logging.LogRecord) -> dict[str, object]:

@@ -17,13 +17,21 @@ from service.artifacts import Artifacts
 from service.benches import WorkbenchShelf
 from service.context import READ, Context
 from service.devices import Devices
+from service.gates import Gate
 from service.http import BodyLimit, RequestContext, add_error_handlers
 from service.logs import set_up_logs
 from service.measurements import Measurements
 from service.metrics import Metrics
 from service.patience import PatientProtocol
 from service.ports import JobStore, Store
-from service.processes import Lane, WorkerProcess, database_url, open_benches, runners
+from service.processes import (
+    Lane,
+    WorkerProcess,
+    clear_leftovers,
+    database_url,
+    open_benches,
+    runners,
+)
 from service.routes import devices, exports, health, measurements, models, page, searches, subnets, supernets
 from service.schemas import Problem
 from service.settings import Settings
@@ -64,13 +72,16 @@ def create_app(
         store=jobs,
         benches=benches,
         searches=searching,
-        exports=Exports(jobs, benches, artifacts, with_photos=bool(settings.photos)),
-        devices=Devices(jobs, benches, artifacts),
+        exports=Exports(
+            jobs, benches, artifacts, with_photos=bool(settings.photos), queue=settings.max_queue
+        ),
+        devices=Devices(jobs, benches, artifacts, queue=settings.max_queue),
         measurements=Measurements(jobs, benches, default_device=settings.device, queue=settings.max_queue),
         subnets=Subnets(searching, benches),
         access=Access(jobs, required=settings.needs_keys, rate=settings.rate, burst=4 * settings.rate),
         metrics=Metrics(),
         workers_alive=crew.alive,
+        streams=Gate("streams of events", places=settings.max_streams),
     )
 
     upkeep = Upkeep(
@@ -83,6 +94,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        clear_leftovers(settings, artifacts)
         crew.start()
         await asyncio.to_thread(_attempt, "default front", lambda: _ensure_default(context, benches))
         crew.begin(lambda leaving: _attempt("preparation", lambda: _warm_up(benches)))

@@ -18,7 +18,8 @@ from service.estimates import LATENCY, METRICS, Choice
 from service.jobs import Job, JobKind, Progress
 from service.ports import Benches, JobStore, Outcome, Session
 from service.runner import MEASURED, restore_measured, saved_measured
-from service.use_cases import idempotency_key, new_id, require_room
+from service.scratch import scratch
+from service.use_cases import idempotency_key, new_id
 from service.workbench import rows_of_ids
 from supernet.errors import SettingsError
 
@@ -83,9 +84,8 @@ class Measurements:
                 remedy="Ask for accuracy, latency or both.",
             )
         bench.check_measurable(_names(request), _choice(request))
-        require_room(self._store, JobKind.MEASUREMENT, self._queue)
         job = Job(new_id("measurement", self._clock()), JobKind.MEASUREMENT, request, self._clock())
-        return self._store.add(job, key=idempotency_key(key, request))
+        return self._store.add(job, key=idempotency_key(key, request), room=self._queue)
 
     def get(self, measurement_id: str) -> Job:
         """Raises NotFound."""
@@ -99,8 +99,9 @@ class Measurements:
 class MeasurementRunner:
     """Measures subnets on the machine of the worker."""
 
-    def __init__(self, benches: Benches) -> None:
+    def __init__(self, benches: Benches, *, work: Path | None = None) -> None:
         self._benches = benches
+        self._work = work or Path(tempfile.gettempdir())
 
     def run(self, session: Session) -> Outcome:
         """See `Runner.run`."""
@@ -108,8 +109,7 @@ class MeasurementRunner:
         bench = self._benches.get(request["supernet"])
         rows = rows_of_ids(bench.space, request["subnets"])
         choice = _choice(request)
-        with tempfile.TemporaryDirectory(prefix="salnas-measurement-") as folder:
-            directory = Path(folder)
+        with scratch(self._work, "salnas-measurement-") as directory:
             restore_measured(session, directory)
             began = time.perf_counter()
 

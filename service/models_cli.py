@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +17,7 @@ from service.settings import Settings
 from supernet.errors import SettingsError
 
 if TYPE_CHECKING:
+    from service.remote import Remote
     from supernet.finetune import FinetuneConfig
     from supernet.workshop import Job
 
@@ -33,18 +35,25 @@ RateOption = Annotated[float, typer.Option(help="Peak learning rate.")]
 PrecisionOption = Annotated[str, typer.Option(help="fp32, bf16, or auto: bf16 where the processor has it.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of everything random.")]
 _WORDS = ("model", "finds", "weights")
+ServerOption = Annotated[
+    str | None,
+    typer.Option("--server", metavar="URL", help="Ask this service instead (default: SALNAS_SERVER)."),
+]
 Show = Callable[[bool, Mapping[str, Any], Callable[[], Any]], None]
+Service = Callable[["str | None"], AbstractContextManager["Remote | None"]]
 
 
-def register(app: typer.Typer, show: Show) -> None:
-    """Add the commands to `app`; `show` prints plain data as a view or as JSON."""
+def register(app: typer.Typer, show: Show, service_at: Service) -> None:
+    """Add the commands to `app`; `show` prints plain data as a view or as JSON, `service_at` is whom to ask."""
 
     @app.command()
-    def models(as_json: JsonOption = False) -> None:
+    def models(server: ServerOption = None, as_json: JsonOption = False) -> None:
         """List the networks of other papers: what they cost, their weights, and what was measured of them."""
         from service.models import list_models
 
-        found = {"models": list_models(Settings.from_environment().results)}
+        with service_at(server) as service:
+            known = service.models() if service else list_models(Settings.from_environment().results)
+        found = {"models": known}
         show(as_json, found, lambda: models_view(found["models"]))
 
     @app.command()

@@ -23,7 +23,8 @@ def decode_place(token: str | None) -> Place | None:
     if token is None:
         return None
     created, name = _content(token)
-    if not isinstance(created, int | float) or not isinstance(name, str):
+    # What is not printable is in no id, and no database takes NUL or half a character.
+    if not isinstance(created, int | float) or not isinstance(name, str) or not name.isprintable():
         raise _refused(token)
     return Place(float(created), name)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from service.supernets import SupernetFile
     from service.workbench import SearchRequest, Verification
     from supernet.export import ExportReport
-    from supernet.network import Supernet
+    from supernet.network import SaliencyNet, Supernet
     from supernet.space import Arch, Rows, Space
 
 Blobs = Mapping[str, "bytes | None"]
@@ -54,12 +54,22 @@ class JobStore(Protocol):
     """The one truth about jobs. Every method is one transaction and safe to call from any thread."""
 
     def add(
-        self, job: Job, *, key: IdempotencyKey | None = None, blobs: Blobs | None = None
+        self,
+        job: Job,
+        *,
+        key: IdempotencyKey | None = None,
+        blobs: Blobs | None = None,
+        room: int | None = None,
     ) -> tuple[Job, bool]:
         """Store a new job and whether it is new: the same key and digest find the job stored before.
 
-        Raises IdempotencyMismatch (same key, other digest), AlreadyExists (the id is taken).
+        Raises IdempotencyMismatch (same key, other digest), QueueFull (`room` jobs of its kind wait already),
+        AlreadyExists (the id is taken).
         """
+        ...
+
+    def find(self, kind: JobKind, key: IdempotencyKey) -> Job | None:
+        """The job that `add` stored under a key, None where there is none. Raises IdempotencyMismatch."""
         ...
 
     def get(self, job_id: str) -> Job:
@@ -159,6 +169,7 @@ class Bench(Protocol):
     @property
     def supernet(self) -> Supernet: ...
     def arch(self, value: Any) -> Arch: ...
+    def net(self, arch: Arch) -> SaliencyNet: ...
     def devices(self) -> list[dict[str, Any]]: ...
     def describe(self, arch: Arch, choice: Choice = ...) -> dict[str, Any]: ...
     def check(self, request: SearchRequest, *, verify: bool = False) -> None: ...

@@ -29,11 +29,15 @@ from service.logs import set_up_logs
 from service.measurements import MeasurementRunner
 from service.ports import Benches, JobStore, Runner
 from service.runner import ExportRunner, SearchRunner
+from service.scratch import clear
 from service.settings import Settings, variable
 from service.store.sql import open_store
 from service.worker import Pace, Worker
 
 log = logging.getLogger(__name__)
+
+WORK = "work"
+"""Folder, in that of the state, of jobs that run."""
 
 _RESTART_SECONDS = 1.0
 _LONGEST_RESTART_SECONDS = 30.0
@@ -130,14 +134,21 @@ def runners(
     islands: Islands | None = None,
 ) -> dict[JobKind, Runner]:
     """Who does the jobs of a lane; islands are computed here unless something else is given."""
+    work = settings.state / WORK
     if lane is Lane.SEARCHES:
-        return {JobKind.SEARCH: SearchRunner(benches, settings.save_seconds, islands)}
+        return {JobKind.SEARCH: SearchRunner(benches, settings.save_seconds, islands, work=work)}
     return {
         JobKind.EXPORT: ExportRunner(benches, artifacts, Path(settings.photos) if settings.photos else None),
         JobKind.DEVICE: DeviceRunner(benches),
         JobKind.PACK: PackRunner(benches, artifacts),
-        JobKind.MEASUREMENT: MeasurementRunner(benches),
+        JobKind.MEASUREMENT: MeasurementRunner(benches, work=work),
     }
+
+
+def clear_leftovers(settings: Settings, artifacts: Artifacts) -> None:
+    """Remove what workers that were killed left on the disk."""
+    clear(settings.state / WORK, "salnas-")
+    artifacts.clear()
 
 
 def open_benches(settings: Settings, store: JobStore) -> WorkbenchShelf:
@@ -171,7 +182,9 @@ def main() -> None:
     store = open_store(database_url(settings))
     benches = open_benches(settings, store)
     islands = _islands_on_ray(settings, benches, leaving) if lane is Lane.SEARCHES else None
-    jobs = runners(lane, settings, benches, Artifacts(settings.state / "artifacts"), islands)
+    artifacts = Artifacts(settings.state / "artifacts")
+    clear_leftovers(settings, artifacts)
+    jobs = runners(lane, settings, benches, artifacts, islands)
     name = f"{socket.gethostname()}:{os.getpid()}:{lane}"
     try:
         Worker(store, jobs, name=name, pace=Pace(lease=settings.lease_seconds)).run(leaving)

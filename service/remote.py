@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.client import Arch, Client, Json
+from service.client import Arch, Client, Json, ServiceProblem
 from supernet.errors import CheckpointError, InvalidArch, SettingsError
 from supernet.files import write_atomic
 from supernet.space import list_spaces
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from search.front import Front
+    from supernet.baselines.measured import ReferencePoint
 
 RECORD = "search.json"
 """File, in the folder of `--out`, that names the search and holds its front."""
@@ -70,13 +74,9 @@ class Remote:
 
     def front(self, search_id: str, within: Sequence[str] = (), best: int | None = None) -> Json:
         """See `Workbench.front_json`; with the search's id."""
-        job = self.client.get(search_id)
+        job = self._finished(search_id)
         front = self.client.front(search_id, within, k=best)
         request, result = job["request"], job["result"]
-        if result is None:
-            raise CheckpointError(
-                f"The search {job['id']} has not finished.", field="search", value=job["id"]
-            )
         seconds = result["seconds"]
         return {
             "search": job["id"],
@@ -97,6 +97,54 @@ class Remote:
             "reason": result["reason"],
             **{name: result[name] for name in _MEASURED if result.get(name) is not None},
         }
+
+    def fronts(self, ids: Sequence[str], objectives: Sequence[str] = ()) -> tuple[dict[str, Front], Json]:
+        """The fronts of several searches by id, as `search.stored.open_fronts` reads files; the first's request.
+
+        `objectives` are looked at instead of those that each was searched for.
+        """
+        from search.stored import open_fronts
+
+        jobs = {search_id: self._finished(search_id) for search_id in ids}
+        if len(jobs) < len(ids):
+            raise SettingsError(
+                "The same front is named twice.",
+                field="front",
+                value=list(ids),
+                remedy="Name each of them once.",
+            )
+        found: dict[str, Front] = {}
+        with tempfile.TemporaryDirectory(prefix="salnas-fronts-") as folder:
+            for number, (search_id, job) in enumerate(jobs.items()):
+                path = self.client.front_file(search_id, Path(folder) / f"{number}.parquet")
+                (one,) = open_fronts([path], objectives or job["request"]["objectives"]).values()
+                found[search_id] = one.front
+        request = next(iter(jobs.values()))["request"]
+        return found, {"metric": request["accuracy_metric"], **request}
+
+    def models(self) -> list[Json]:
+        """See `service.models.list_models`."""
+        return self.client.models()
+
+    def reference_points(self) -> list[ReferencePoint]:
+        """See `supernet.baselines.measured.reference_points`."""
+        from supernet.baselines.measured import ReferencePoint
+
+        return [
+            ReferencePoint(
+                model["id"],
+                model["title"],
+                model["weights"],
+                model["parameters"],
+                model["macs"],
+                tuple(model["resolution"]),
+                model["accuracy"],
+                model["held_out_accuracy"],
+                model["latency_ms"],
+            )
+            for model in self.client.models()
+            if model["accuracy"] or model["latency_ms"]
+        ]
 
     def export(self, arch: str, path: Path, precision: str, supernet: str | None, form: str) -> Json:
         """The manifest of the file that was written to `path`."""
@@ -128,6 +176,23 @@ class Remote:
         devices = [{"name": d["id"], **{name: d[name] for name in names}} for d in known]
         return {"supernet": chosen, "devices": devices}
 
+    def add_device(self, name: str, csv: Path, *, replace_it: bool, **about: Any) -> Json:
+        """Register a device, instead of another of its name if `replace_it`; how well it is predicted."""
+        chosen = self._supernet(about.pop("supernet"), None)["id"]
+        given = {key: value for key, value in about.items() if value} | {"supernet": chosen}
+        try:
+            device = self.client.register_device(name, csv, **given)
+        except ServiceProblem as error:
+            if not replace_it or error.kind != "already-exists":
+                raise
+            self.client.remove_device(name)
+            device = self.client.register_device(name, csv, **given)
+        return {"name": device["id"], **{key: device[key] for key in ("notes", "quality", "energy_quality")}}
+
+    def pack(self, path: Path, models: int, supernet: str | None) -> None:
+        """Write the pack that measures a device."""
+        self.client.pack(path, models=models, supernet=self._supernet(supernet, None)["id"])
+
     def subnet_id(self, arch: str, supernet: str | None) -> str:
         """Id of the subnet that is meant."""
         return str(self.client.describe(read_arch(arch), supernet=self.supernet_id(supernet))["id"])
@@ -149,6 +214,17 @@ class Remote:
                 remedy=f"It has: {', '.join(s['id'] for s in known) or 'none'}.",
             )
         return chosen[0]
+
+    def _finished(self, search_id: str) -> Json:
+        job = self.client.get(search_id)
+        if job["result"] is None:
+            raise CheckpointError(
+                f"The search {job['id']} has not finished.",
+                field="search",
+                value=job["id"],
+                remedy="Ask again when it has, or resume it.",
+            )
+        return job
 
     def _continued(self, out: Path) -> Json:
         try:

@@ -26,8 +26,10 @@ from service.artifacts import Artifacts
 from service.fronts import StoredFront, annotated
 from service.islands import Islands, IslandsHere
 from service.jobs import Note, Progress
+from service.losses import accuracy_loss
 from service.pictures import load_folder
 from service.ports import Bench, Benches, Outcome, Session
+from service.scratch import scratch
 from service.workbench import PREDICTED_SEARCH, SearchRequest, Verification, measured_json, rows_of_ids
 from supernet.formats import suffix_of
 
@@ -60,8 +62,16 @@ _REPORT_SHARE = 0.05
 class SearchRunner:
     """Runs searches."""
 
-    def __init__(self, benches: Benches, save_every: float = 5.0, islands: Islands | None = None) -> None:
+    def __init__(
+        self,
+        benches: Benches,
+        save_every: float = 5.0,
+        islands: Islands | None = None,
+        *,
+        work: Path | None = None,
+    ) -> None:
         self._benches = benches
+        self._work = work or Path(tempfile.gettempdir())
         self._save_every = save_every
         self._islands = islands or IslandsHere()
 
@@ -69,10 +79,10 @@ class SearchRunner:
         """See `Runner.run`."""
         bench = self._benches.get(session.job.request["supernet"])
         ancestors = session.blob(ANCESTORS)
-        with tempfile.TemporaryDirectory(prefix="salnas-search-") as folder:
+        with scratch(self._work, "salnas-search-") as folder:
             how = {
                 "should_stop": session.should_stop,
-                "directory": Path(folder),
+                "directory": folder,
                 "save_every": self._save_every,
                 "warm_start": None if ancestors is None else rows_of_ids(bench.space, json.loads(ancestors)),
             }
@@ -149,9 +159,11 @@ class ExportRunner:
         with self._artifacts.incoming(suffix_of(wanted["format"])) as path:
             report = self._export(bench, arch, path, wanted)
             latency = _latency_ms(path) if wanted["format"] == "onnx" else None
+            loss = accuracy_loss(bench.net(arch), path) if wanted["precision"] == "int8" else None
             artifact = self._artifacts.keep(path)
         manifest = {name: _finite(value) for name, value in asdict(report).items() if name != "path"}
-        facts = {"subnet": bench.space.id_of(arch), "artifact": artifact.name, "latency_ms": latency}
+        facts: dict[str, Any] = {"subnet": bench.space.id_of(arch), "artifact": artifact.name}
+        facts |= {"latency_ms": latency, "accuracy_loss": loss}
         return Outcome({**manifest, **facts, **_interface(arch, wanted["format"])}, complete=True, blobs={})
 
     def _export(self, bench: Bench, arch: Arch, path: Path, wanted: Mapping[str, Any]) -> ExportReport:

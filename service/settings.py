@@ -30,6 +30,7 @@ _COUNTS = (
     "max_photo_bytes",
     "max_body_bytes",
     "max_queue",
+    "max_streams",
     "max_evaluations",
     "cached_nets",
     "keep_days",
@@ -94,8 +95,12 @@ class Settings:
         default=1_000_000, metadata={_ABOUT: "largest JSON body that the service accepts"}
     )
     max_queue: int = field(
-        default=100, metadata={_ABOUT: "most searches that may wait, and most measurements"}
+        default=100,
+        metadata={
+            _ABOUT: "most jobs that may wait, of each kind: searches, exports, measurements, devices, packs"
+        },
     )
+    max_streams: int = field(default=100, metadata={_ABOUT: "most streams of events at the same time"})
     max_evaluations: int = field(
         default=5_000_000, metadata={_ABOUT: "most evaluations of one search over HTTP"}
     )

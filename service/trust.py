@@ -70,7 +70,7 @@ class Guard:
                 "Use 127.0.0.1 or localhost, or name the host with SALNAS_HOSTS.",
             )
         origin = headers.get(b"origin")
-        if method in _SAFE or origin is None or urlsplit(origin).netloc == host:
+        if method in _SAFE or origin is None or _place(origin) == host:
             return None
         return "Pages of other origins may not change anything here.", "Origin", origin, "Use the page at /."
 
@@ -81,6 +81,14 @@ def allowed_hosts(hosts: str, *, loopback: bool) -> frozenset[str] | None:
     if not named and not loopback:
         return None
     return frozenset(named | _LOOPBACK)
+
+
+def _place(origin: str) -> str | None:
+    """Host and port of an origin, None where it has none."""
+    try:
+        return urlsplit(origin).netloc or None
+    except ValueError:
+        return None
 
 
 def _name(url: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import secrets
 import threading
 import time
@@ -16,15 +17,16 @@ from typing import Any
 from search.problem import Clause, Objective
 from search.record import load_record
 from service.artifacts import Artifacts
-from service.errors import NotFound, NotReady, QueueFull, Unavailable
+from service.errors import NotFound, NotReady, Unavailable
 from service.estimates import Choice
 from service.fronts import BudgetIndex, StoredFront, annotated
-from service.jobs import Event, IdempotencyKey, Job, JobKind, JobState
+from service.jobs import Event, IdempotencyKey, Job, JobKind, JobState, check_room
 from service.ports import Bench, Benches, JobStore, Place
 from service.runner import ANCESTORS, FRONT, search_request
 from service.workbench import DEFAULT_OBJECTIVES, SearchRequest
 from supernet.errors import CheckpointError, SettingsError
 from supernet.formats import PRECISIONS
+from supernet.space import Rows
 
 DEFAULT = "default"
 """Names the search that every service has: the front of the default supernet without constraints."""
@@ -95,7 +97,10 @@ class Searches:
         """
         bench = self._benches.get(supernet)
         request = self._with_effort(request, effort)
-        require_room(self._store, JobKind.SEARCH, self._limits.queue)
+        job = self._new_search(bench, request, islands=islands, verify=verify)
+        named = idempotency_key(key, job.request)
+        if named is not None and (known := self._store.find(job.kind, named)) is not None:
+            return known, False
         if verify is not None and islands is not None:
             raise SettingsError(
                 "A search on islands is not verified here.",
@@ -104,8 +109,7 @@ class Searches:
                 remedy="Leave out islands or verify.",
             )
         bench.check(request, verify=verify is not None)
-        job = self._new_search(bench, request, islands=islands, verify=verify)
-        return self._store.add(job, key=idempotency_key(key, job.request))
+        return self._store.add(job, key=named, room=self._limits.queue)
 
     def get(self, search_id: str) -> Job:
         """A search by id, or the default one. Raises NotFound."""
@@ -123,8 +127,19 @@ class Searches:
         return self._store.update(self.get(search_id).id, lambda job: job.cancelling(self._clock()))
 
     def resume(self, search_id: str) -> Job:
-        """Continue a cancelled or failed search from its last saved generation."""
-        return self._store.update(self.get(search_id).id, lambda job: job.resumed())
+        """Continue a cancelled or failed search from its last saved generation.
+
+        Raises NotFound, IllegalTransition, QueueFull.
+        """
+        job = self.get(search_id)
+        job.resumed()
+        waiting = sum(
+            count.jobs
+            for count in self._store.counts()
+            if (count.kind, count.state) == (JobKind.SEARCH, JobState.QUEUED)
+        )
+        check_room(JobKind.SEARCH, waiting, self._limits.queue)
+        return self._store.update(job.id, lambda job: job.resumed())
 
     def fork(
         self,
@@ -139,14 +154,7 @@ class Searches:
 
         What is None stays as it was. Raises as `submit` does, and NotReady where there is no front yet.
         """
-        parent, front = self.front(search_id)
-        if not parent.state.is_final or not len(front):
-            raise NotReady(
-                f"Search {parent.id} is {parent.state} and has no final front to begin with.",
-                field="state",
-                value=parent.state.value,
-                remedy="Fork a search that has ended.",
-            )
+        parent = self.get(search_id)
         request = search_request(parent.request)
         request = replace(
             request,
@@ -157,13 +165,22 @@ class Searches:
         )
         bench = self._benches.get(str(parent.request["supernet"]))
         request = self._with_effort(request, effort)
-        require_room(self._store, JobKind.SEARCH, self._limits.queue)
         kept = {name: parent.request.get(name) for name in ("islands", "verify")}
-        bench.check(request, verify=kept["verify"] is not None)
         job = replace(self._new_search(bench, request, **kept), parent=parent.id)
-        ancestors = json.dumps(front.table["id"].tolist()).encode()
         named = idempotency_key(key, {**job.request, "parent": parent.id})
-        return self._store.add(job, key=named, blobs={ANCESTORS: ancestors})
+        if named is not None and (known := self._store.find(job.kind, named)) is not None:
+            return known, False
+        parent, front = self.front(search_id)
+        if not parent.state.is_final or not len(front):
+            raise NotReady(
+                f"Search {parent.id} is {parent.state} and has no final front to begin with.",
+                field="state",
+                value=parent.state.value,
+                remedy="Fork a search that has ended.",
+            )
+        bench.check(request, verify=kept["verify"] is not None)
+        ancestors = json.dumps(front.table["id"].tolist()).encode()
+        return self._store.add(job, key=named, blobs={ANCESTORS: ancestors}, room=self._limits.queue)
 
     def events(self, search_id: str, *, after: int = 0, limit: int = 100) -> list[Event]:
         """Events behind number `after`. Raises NotFound."""
@@ -198,8 +215,8 @@ class Searches:
     def ensure_default(self, fronts: Path, fingerprint: str) -> Job | None:
         """Make sure that the default search exists for what is at hand; None where nothing can be searched.
 
-        `fingerprint` names the supernet and its predictors: with other ones the search is made anew. A record
-        of that supernet under `fronts` is taken over instead of searching.
+        `fingerprint` names the supernet and its predictors: with other ones, and where it was cancelled or
+        failed, the search is made anew. A record of that supernet under `fronts` is taken over instead of searching.
         """
         bench = self._benches.get()
         objectives = _default_objectives(bench)
@@ -207,7 +224,8 @@ class Searches:
             return None
         try:
             known = self._store.get(self.default_id)
-            if known.request.get("fingerprint") == fingerprint:
+            given_up = known.state in (JobState.FAILED, JobState.CANCELLED)
+            if known.request.get("fingerprint") == fingerprint and not given_up:
                 return known
             self._store.remove(self.default_id)
         except NotFound:
@@ -242,15 +260,17 @@ class Searches:
                 value=effort,
                 remedy=f"Choose one of {', '.join(EFFORTS)}.",
             )
-        evaluations = request.evaluations
+        evaluations, most = request.evaluations, self._limits.evaluations
         if evaluations is None and request.seconds is None and request.generations is None:
             evaluations = EFFORTS[effort]
-        if evaluations is not None and evaluations > self._limits.evaluations:
+        if evaluations is None and (request.stop().evaluations or math.inf) > most:
+            evaluations = most
+        if evaluations is not None and evaluations > most:
             raise SettingsError(
                 f"{evaluations} evaluations are more than this service allows.",
                 field="evaluations",
                 value=evaluations,
-                remedy=f"Ask for at most {self._limits.evaluations}.",
+                remedy=f"Ask for at most {most}.",
             )
         return replace(request, evaluations=evaluations)
 
@@ -265,12 +285,14 @@ class Exports:
         artifacts: Artifacts,
         *,
         with_photos: bool = False,
+        queue: int = 100,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._benches = benches
         self._artifacts = artifacts
         self._with_photos = with_photos
+        self._queue = queue
         self._clock = clock
 
     def submit(
@@ -284,14 +306,14 @@ class Exports:
     ) -> tuple[Job, bool]:
         """Queue an export in a format and a precision that it comes in (see `supernet.formats`).
 
-        Raises InvalidArch, CheckpointError, SettingsError (the precision), IdempotencyMismatch.
+        Raises InvalidArch, CheckpointError, SettingsError (the precision), QueueFull, IdempotencyMismatch.
         """
         bench = self._benches.get(supernet)
         subnet = bench.space.id_of(bench.arch(arch))
         self._check_precision(form, precision)
         request = {"supernet": bench.id, "arch": subnet, "format": form, "precision": precision}
         job = Job(new_id("export", self._clock()), JobKind.EXPORT, request, self._clock())
-        return self._store.add(job, key=idempotency_key(key, job.request))
+        return self._store.add(job, key=idempotency_key(key, request), room=self._queue)
 
     def get(self, export_id: str) -> Job:
         """Raises NotFound."""
@@ -335,7 +357,6 @@ class Subnets:
         self._searches = searches
         self._benches = benches
         self._index: tuple[StoredFront, BudgetIndex] | None = None
-        self._searching = threading.Semaphore(1)
 
     def describe(self, arch: Any, *, supernet: str | None, choice: Choice) -> dict[str, Any]:
         """All that is known of a subnet. Raises InvalidArch, CheckpointError."""
@@ -360,11 +381,14 @@ class Subnets:
     def query_fresh(
         self, constraints: Sequence[str], *, k: int, by: str, supernet: str | None, choice: Choice
     ) -> list[dict[str, Any]]:
-        """The same from a new short search; one at a time."""
+        """The same from a new short search, begun with the default front where that is of the same supernet."""
         bench = self._benches.get(supernet)
+        first = Objective.parse(by).name
         bounded = [Clause.parse(text).name for text in constraints]
         known = bench.estimates.columns(choice)
-        second = next((name for name in (*bounded, "latency_ms", "macs") if name in known and name != by), by)
+        second = next(
+            (name for name in (*bounded, "latency_ms", "macs") if name in known and name != first), first
+        )
         request = SearchRequest(
             objectives=(by, second),
             constraints=tuple(constraints),
@@ -372,12 +396,19 @@ class Subnets:
             metric=choice.metric,
             evaluations=_FRESH_EVALUATIONS,
         )
-        with self._searching:
-            result = bench.search(request)
+        result = bench.search(request, warm_start=self._known_rows(bench))
         front = annotated(
             result.pareto, bench.rows_of(result.front), bench.estimates, choice, result.hypervolume
         )
         return BudgetIndex([front]).best(constraints, k, request.parsed_objectives()[0])
+
+    def _known_rows(self, bench: Bench) -> Rows | None:
+        if bench is not self._benches.get(None):
+            return None
+        try:
+            return bench.rows_of(self._searches.default_front().table)
+        except Unavailable:
+            return None
 
 
 class _FrontCache:
@@ -417,20 +448,6 @@ def idempotency_key(key: str | None, request: Mapping[str, Any]) -> IdempotencyK
         return None
     content = json.dumps(request, sort_keys=True, separators=(",", ":"))
     return IdempotencyKey(key, hashlib.sha256(content.encode()).hexdigest())
-
-
-def require_room(store: JobStore, kind: JobKind, limit: int) -> None:
-    """Raise QueueFull where `limit` jobs of a kind are waiting."""
-    waiting = sum(
-        count.jobs for count in store.counts() if count.kind is kind and count.state is JobState.QUEUED
-    )
-    if waiting >= limit:
-        raise QueueFull(
-            f"{waiting} jobs of this kind are waiting already.",
-            field="kind",
-            value=kind.value,
-            remedy="Try again later, or cancel some.",
-        )
 
 
 def _page(store: JobStore, kind: JobKind, state: JobState | None, after: Place | None, limit: int) -> Page:

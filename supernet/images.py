@@ -7,6 +7,9 @@ is (H, W) float32 in [0, 1]. Sizes are (H, W) except where PIL speaks, which say
 from __future__ import annotations
 
 import io
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,6 +22,13 @@ from torch.nn import functional
 from supernet.errors import ImageError
 
 MAX_PIXELS = 50_000_000
+UPLOAD_PIXELS = 25_000_000
+"""Of a photo that is decoded whole before it is made smaller; a JPEG is not, and may have twice as many."""
+
+_UPLOAD_FORMATS = ("JPEG", "PNG", "WEBP")
+_AVERAGED = ("L", "LA", "RGB", "RGBA", "CMYK", "F")
+"""Modes whose pixels can be averaged as they are."""
+
 _HEAT_COLOURS = 256
 _SMOOTHING_RADIUS = 5
 _SMOOTHING_SIGMA = 10.5
@@ -33,11 +43,47 @@ def load_image(source: Path | str | bytes, max_pixels: float = MAX_PIXELS) -> Im
     """
     label = "the uploaded bytes" if isinstance(source, bytes) else str(source)
     stream = io.BytesIO(source) if isinstance(source, bytes) else source
+    with _explained(label, max_pixels), Image.open(stream) as opened:
+        _check_size(opened.size, max_pixels, label)
+        opened.load()
+        return _to_rgb(ImageOps.exif_transpose(opened))
+
+
+def load_upload(content: bytes, longest_side: int) -> Image.Image:
+    """A photo from a stranger as `load_image` reads one, no side longer than `longest_side` pixels.
+
+    It is made smaller before anything else is done with it, JPEG while it is decoded, so that it takes less
+    than half a GB of memory. Raises ImageError for what cannot be read, is no JPEG, PNG or WebP, or has more
+    than `UPLOAD_PIXELS`; for JPEG `MAX_PIXELS`.
+    """
+    label = "the uploaded bytes"
+    with _explained(label, UPLOAD_PIXELS), Image.open(io.BytesIO(content), formats=_UPLOAD_FORMATS) as opened:
+        is_jpeg = opened.format in ("JPEG", "MPO")
+        _check_size(opened.size, MAX_PIXELS if is_jpeg else UPLOAD_PIXELS, label)
+        share = longest_side / max(opened.size)
+        if share < 1.0:
+            width, height = opened.size
+            opened.draft(None, (math.ceil(share * width), math.ceil(share * height)))
+        opened.load()
+        small = _averageable(opened)
+        small.thumbnail((longest_side, longest_side))
+        return _to_rgb(ImageOps.exif_transpose(small))
+
+
+def _averageable(image: Image.Image) -> Image.Image:
+    """In a mode whose pixels can be averaged, with at most one copy."""
+    if image.mode.startswith("I"):
+        return image.convert("I")
+    if image.mode in _AVERAGED and "transparency" not in image.info:
+        return image
+    return image.convert("RGBA" if image.has_transparency_data else "RGB")
+
+
+@contextmanager
+def _explained(label: str, max_pixels: float) -> Iterator[None]:
+    """Whatever goes wrong with an image as an ImageError."""
     try:
-        with Image.open(stream) as opened:
-            _check_size(opened.size, max_pixels, label)
-            opened.load()
-            return _to_rgb(ImageOps.exif_transpose(opened))
+        yield
     except ImageError:
         raise
     except FileNotFoundError as error:

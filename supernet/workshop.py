@@ -13,13 +13,13 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from supernet.baselines.csnet import CSNet
 from supernet.baselines.fastsal import FastSal
@@ -57,6 +57,7 @@ TARGETS = ("truth", "teacher", "both")
 _CALIBRATION = 64
 """Photos on which the batch norms of ImageNet weights are measured."""
 
+_FAINTEST = 0.01
 _SMALLEST_SPREAD = 1e-6
 
 FixedNet = SaliencyNet | ReferenceNet
@@ -276,14 +277,33 @@ def _calibration(photos: TrainingCache, size: tuple[int, int]) -> list[Tensor]:
 
 
 def settle(net: FixedNet, training: TrainingCache) -> None:
-    """Give the folded batch norms of ImageNet weights the statistics of photos."""
-    if isinstance(net, ReferenceNet) and isinstance(net.net, FastSal):
-        photos = _calibration(training, net.resolution)
-        refill_batch_norms(net.net.encoder, photos)
-        # The random decoder has no batch norm at its end: as drawn, its logits saturate the sigmoid.
-        with torch.no_grad():
-            spread = net.logits(photos[0]).std()
-            net.net.readout.weight.div_(spread.clamp_min(_SMALLEST_SPREAD))
+    """Make a network with a random decoder ready to learn.
+
+    Folded batch norms of ImageNet weights get the statistics of photos, and logits begin with mean and deviation of
+    the truths': salient are few pixels, and a training of some epochs does not get from one half to there.
+    """
+    mean, deviation = _logits_of_truths(training)
+    with torch.no_grad():
+        if isinstance(net, SaliencyNet):
+            norm = cast(nn.BatchNorm2d, net.decoder[-1].bn)
+            norm.weight.fill_(deviation)
+            norm.bias.fill_(mean)
+        elif isinstance(net.net, FastSal):
+            photos = _calibration(training, net.resolution)
+            refill_batch_norms(net.net.encoder, photos)
+            logits = net.logits(photos[0])
+            readout = net.net.readout
+            scale = deviation / logits.std().clamp_min(_SMALLEST_SPREAD)
+            readout.weight.mul_(scale)
+            assert readout.bias is not None
+            readout.bias.add_(mean - scale * logits.mean() - (1 - scale) * readout.bias)
+
+
+def _logits_of_truths(training: TrainingCache) -> tuple[float, float]:
+    """Mean and deviation over all pixels of some maps."""
+    maps = np.asarray(training.maps[:_CALIBRATION], dtype=np.float64).clip(_FAINTEST, 1 - _FAINTEST)
+    logits = np.log(maps / (1 - maps))
+    return float(logits.mean()), float(logits.std())
 
 
 # --- scores ---------------------------------------------------------------------------------------------

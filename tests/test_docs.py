@@ -5,18 +5,22 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 
 from service.cli import app, run
+from service.jobs import Job, JobKind, JobState
 from service.settings import describe_settings
 from supernet.space import get_space
 from tests.fixtures.tiny import TINY, write_predictors, write_supernet
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
+SERVICE = ROOT / "docs" / "service.md"
 DOCUMENTS = [README, *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "results").rglob("*.md"))]
 SHIPPED = ROOT / "results" / "supernets" / "salnas-osie.safetensors"
 
@@ -46,6 +50,35 @@ def test_a_documented_command_is_understood(path: Path, words: list[str]) -> Non
         command, rest = command.commands[rest[0]], rest[1:]
     if "…" not in words:
         command.make_context(words[0], list(rest), parent=context)
+
+
+def every_command(group: Any, *words: str) -> Iterator[tuple[str, Any]]:
+    """All commands with their names, such as `front show`."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from every_command(command, *words, name)
+        else:
+            yield " ".join([*words, name]), command
+
+
+def test_the_table_of_commands_says_which_of_them_ask_a_service() -> None:
+    section = (
+        SERVICE.read_text(encoding="utf-8").partition("## From the command line")[2].partition("\n## ")[0]
+    )
+    rows = re.findall(r"^\| (`.*?) \| (yes|no)\b", section, re.MULTILINE)
+    documented = {name: said for cell, said in rows for name in re.findall(r"`([a-z ]+)`", cell)}
+    commands = dict(every_command(typer.main.get_command(app)))
+    asks = {name: any("--server" in p.opts for p in command.params) for name, command in commands.items()}
+    assert {name: said == "yes" for name, said in documented.items()} == asks
+
+
+def test_the_deaths_of_workers_that_a_job_survives_are_stated_right() -> None:
+    (word,) = re.findall(r"workers die (\w+)\s+times in a row", SERVICE.read_text(encoding="utf-8"))
+    job, deaths = Job("j", JobKind.SEARCH, {}, 0.0).claimed("w", "t", 0.0, 1.0), 0
+    while job.state is JobState.RUNNING:
+        deaths += 1
+        job = job.claimed("w", "t", 10.0 * deaths, 1.0)
+    assert word == {5: "five", 6: "six", 7: "seven"}[deaths]
 
 
 def test_the_readme_shows_its_commands() -> None:

@@ -6,15 +6,17 @@ import asyncio
 import time
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Query, Response, UploadFile
+from fastapi import APIRouter, Form, Query, Request, Response, UploadFile
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse
 
-from service.context import READ, SUBMIT, Service
+from service.context import READ, SUBMIT, Context, Service, demand
 from service.devices import PACK_MODELS
 from service.errors import NotReady, Unavailable
-from service.jobs import JobState
+from service.jobs import Job, JobState
+from service.keys import Scope
 from service.routes.problems import PROBLEMS
+from service.routes.searches import IdempotencyKey
 from service.schemas import DeviceList, DeviceOut
 
 router = APIRouter(prefix="/v1/devices", tags=["devices"], responses=PROBLEMS, dependencies=[READ])
@@ -50,6 +52,7 @@ def register_device(
         Form(pattern="^(ns|us|ms|s)$", description="Of the latencies, where the heading is wrong."),
     ] = None,
     supernet: Annotated[str | None, Form(max_length=64)] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> DeviceOut:
     """Register a device from measured latencies; its predictor is fitted in some seconds.
 
@@ -62,6 +65,7 @@ def register_device(
         measurements.file.read(),
         unit=unit,
         supernet=supernet,
+        key=idempotency_key,
     )
     response.headers["Location"] = f"{DEVICES}/{device.id}"
     return DeviceOut.of(device, default=service.settings.device)
@@ -86,19 +90,22 @@ def remove_device(device_id: str, service: Service) -> None:
 )
 async def read_pack(
     device_id: str,
+    request: Request,
     service: Service,
     models: Annotated[int, Query(ge=10, le=100, description="How many subnets to time.")] = PACK_MODELS,
     supernet: Annotated[str | None, Query(max_length=64)] = None,
 ) -> FileResponse:
     """A zip with subnets as ONNX and a script that times them where only onnxruntime is installed.
 
-    It is the same for every device of a space; the first one takes a moment to make.
+    It is the same for every device of a space; the first one takes a moment to make, and a key that allows it.
     """
-    job = await run_in_threadpool(service.devices.begin_pack, models, supernet)
-    deadline = time.monotonic() + _LONGEST_WAIT
-    while not job.state.is_final and time.monotonic() < deadline and not service.leaving.is_set():
-        await asyncio.sleep(0.2)
-        job = await run_in_threadpool(service.store.get, job.id)
+    job = await run_in_threadpool(service.devices.pack, models, supernet)
+    if job is None:
+        await demand(request, service, Scope.SUBMIT)
+        job = await run_in_threadpool(service.devices.begin_pack, models, supernet)
+    if not job.state.is_final:
+        async with service.packs.place():
+            job = await _waited_for(service, job)
     if not job.state.is_final:
         raise Unavailable("The pack is still being made.", remedy="Ask again in a moment.")
     if job.state is not JobState.SUCCEEDED:
@@ -106,3 +113,12 @@ async def read_pack(
         raise NotReady(f"The pack could not be made: {reason}", remedy="Ask again to try again.")
     path = await run_in_threadpool(service.devices.pack_file, job)
     return FileResponse(path, media_type=ZIP, filename=f"salnas-{device_id[:64]}.zip")
+
+
+async def _waited_for(service: Context, job: Job) -> Job:
+    """The job when it has ended, or as it is after the longest wait."""
+    deadline = time.monotonic() + _LONGEST_WAIT
+    while not job.state.is_final and time.monotonic() < deadline and not service.leaving.is_set():
+        await asyncio.sleep(0.2)
+        job = await run_in_threadpool(service.store.get, job.id)
+    return job

@@ -17,7 +17,7 @@ from service.routes.problems import PROBLEMS
 from service.schemas import Health
 from supernet.errors import SalnasError
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], responses={403: PROBLEMS[403]})
 
 
 @router.get("/healthz")

@@ -17,13 +17,16 @@ _STATUSES = {
     408: "The body did not arrive in time.",
     413: "The body is too large.",
     422: "The request was understood and cannot be done.",
-    429: "Too many jobs are waiting, or requests come too fast.",
+    429: "Too many jobs or requests of this kind are in hand, or requests come too fast.",
     503: "A part of the service does not answer.",
 }
+
+_RETRY = {"Retry-After": {"description": "When to try again, in s.", "schema": {"type": "integer"}}}
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {
         "description": about,
+        **({"headers": _RETRY} if status in (429, 503) else {}),
         "content": {PROBLEM: {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}},
     }
     for status, about in _STATUSES.items()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from service.context import READ, SUBMIT, Service
 from service.events import stream
 from service.fronts import StoredFront
+from service.gates import Gate
 from service.http import accepted
 from service.jobs import Event, JobState
 from service.pages import decode_number, decode_place, encode_number, encode_place
@@ -180,12 +183,27 @@ async def read_events(
     after = int(last_event_id) if last_event_id is not None and last_event_id.isdecimal() else 0
     if after >= job.events and job.state.is_final:
         return Response(status_code=204)
+    if after > job.events:
+        after = 0  # no event of this search: it was made anew since
 
     async def fetch_later(number: int) -> list[Event]:
         return await run_in_threadpool(fetch, number)
 
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return StreamingResponse(stream(fetch_later, after, service.leaving), 200, headers, EVENT_STREAM)
+    events_to_come = stream(fetch_later, after, service.leaving)
+    return _Stream(service.streams, events_to_come, headers)
+
+
+class _Stream(StreamingResponse):
+    """A stream of events, which has a place at a gate until it ends, however it ends."""
+
+    def __init__(self, gate: Gate, content: AsyncIterator[bytes], headers: Mapping[str, str]) -> None:
+        super().__init__(content, 200, headers, EVENT_STREAM)
+        self._gate = gate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._gate.place():
+            await super().__call__(scope, receive, send)
 
 
 def _event_page(events: list[Event], token: str | None) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import zlib
 from functools import partial
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import numpy as np
 from fastapi import APIRouter, Form, Request, UploadFile
@@ -17,8 +17,12 @@ from PIL import Image
 from service.context import READ, Service
 from service.estimates import Choice
 from service.http import accepted
+from service.ports import Bench
 from service.routes.problems import PROBLEMS
-from service.schemas import MapOut, SubnetDescribe, SubnetList, SubnetQuery
+from service.schemas import MapOut, SubnetDescribe, SubnetDescription, SubnetList, SubnetQuery
+
+if TYPE_CHECKING:
+    from supernet.space import Arch
 
 router = APIRouter(prefix="/v1", responses=PROBLEMS, dependencies=[READ])
 
@@ -31,7 +35,7 @@ _LONGEST_SIDE = 2048
 _LONGEST_NUMBERS = 256
 
 
-@router.post("/subnets:describe", tags=["subnets"])
+@router.post("/subnets:describe", tags=["subnets"], response_model=SubnetDescription)
 def describe_subnet(body: SubnetDescribe, service: Service) -> dict[str, Any]:
     """Layers, macs, parameters, memory and predictions of a subnet."""
     choice = Choice(body.accuracy_metric, body.device)
@@ -44,7 +48,8 @@ async def query_subnets(body: SubnetQuery, service: Service) -> Response:
     if body.fresh:
         choice = Choice(body.accuracy_metric, body.device)
         search = partial(service.subnets.query_fresh, supernet=body.supernet, choice=choice)
-        found = await run_in_threadpool(search, body.constraints, k=body.k, by=body.by)
+        async with service.fresh.place():
+            found = await run_in_threadpool(search, body.constraints, k=body.k, by=body.by)
     else:
         answer = partial(service.subnets.query, body.constraints, k=body.k, by=body.by)
         # A thread costs more than the answer, once the front is in memory.
@@ -58,7 +63,7 @@ async def query_subnets(body: SubnetQuery, service: Service) -> Response:
     response_model=MapOut,
     responses={200: {"content": {PNG: {}, JPEG: {}, NPY: {}}, "description": "The saliency map."}},
 )
-def predict(
+async def predict(
     request: Request,
     service: Service,
     image: Annotated[UploadFile, Form(description="A JPEG, PNG or WebP photo.")],
@@ -76,28 +81,33 @@ def predict(
     """The saliency map of a photo: a PNG or JPEG picture, or numbers as JSON or as a .npy file, by Accept.
 
     As JPEG an overlay is a seventh of the size, and sooner there; its values are not exact. Photos with a side beyond
-    2048 pixels are made smaller first.
+    2048 pixels are made smaller first. A JPEG may have 50 million pixels, a PNG or WebP 25 million.
     """
-    from supernet.images import load_image
-
     media = accepted(request, (PNG, JPEG, JSON, NPY))
-    bench = service.benches.get(supernet)
-    subnet = bench.arch(arch)
-    photo = load_image(image.file.read())
-    with service.predicting:
-        photo.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
-        size = photo.size
-        saliency = bench.predict(subnet, photo)
-        shown = longest_side or (_LONGEST_NUMBERS if media == JSON else _LONGEST_SIDE)
-        photo.thumbnail((shown, shown))
-        saliency = _resized(saliency, photo.size)
-        identity = bench.space.id_of(subnet)
-        if media == JSON:
-            return JSONResponse(_numbers(identity, saliency, size), headers={"Vary": "Accept"})
-        headers = {"Vary": "Accept", "X-Subnet": identity}
-        if media == NPY:
-            return Response(_array(saliency), media_type=NPY, headers=headers)
-        return Response(_picture(photo, saliency, style, media), media_type=media, headers=headers)
+    async with service.predictions.place():
+        bench = await run_in_threadpool(service.benches.get, supernet)
+        answer = partial(_answer, bench, bench.arch(arch), image.file, media, style, longest_side)
+        return await run_in_threadpool(answer)
+
+
+def _answer(
+    bench: Bench, subnet: Arch, image: BinaryIO, media: str, style: str, longest_side: int | None
+) -> Response:
+    from supernet.images import load_upload
+
+    photo = load_upload(image.read(), _LONGEST_SIDE)
+    size = photo.size
+    saliency = bench.predict(subnet, photo)
+    shown = longest_side or (_LONGEST_NUMBERS if media == JSON else _LONGEST_SIDE)
+    photo.thumbnail((shown, shown))
+    saliency = _resized(saliency, photo.size)
+    identity = bench.space.id_of(subnet)
+    if media == JSON:
+        return JSONResponse(_numbers(identity, saliency, size), headers={"Vary": "Accept"})
+    headers = {"Vary": "Accept", "X-Subnet": identity}
+    if media == NPY:
+        return Response(_array(saliency), media_type=NPY, headers=headers)
+    return Response(_picture(photo, saliency, style, media), media_type=media, headers=headers)
 
 
 def _resized(saliency: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from service.errors import AlreadyExists, IdempotencyMismatch, NotFound
-from service.jobs import Change, Event, IdempotencyKey, Job, JobKind, JobState, Note, recorded
+from service.jobs import Change, Event, IdempotencyKey, Job, JobKind, JobState, Note, check_room, recorded
 from service.keys import ApiKey
 from service.ports import Blobs, Place, QueueCount
 
@@ -25,19 +25,38 @@ class MemoryStore:
         self._api_keys: dict[str, ApiKey] = {}
 
     def add(
-        self, job: Job, *, key: IdempotencyKey | None = None, blobs: Blobs | None = None
+        self,
+        job: Job,
+        *,
+        key: IdempotencyKey | None = None,
+        blobs: Blobs | None = None,
+        room: int | None = None,
     ) -> tuple[Job, bool]:
         """See `JobStore.add`."""
         with self._lock:
-            if key is not None and (known := self._keys.get((job.kind, key.key))) is not None:
-                if known[1] != key.digest:
-                    raise mismatch(key)
-                return self._jobs[known[0]], False
+            if key is not None and (known := self.find(job.kind, key)) is not None:
+                return known, False
+            waiting = [
+                other
+                for other in self._jobs.values()
+                if other.kind is job.kind and other.state is JobState.QUEUED
+            ]
+            check_room(job.kind, len(waiting), room)
             if job.id in self._jobs:
                 raise taken(job)
             if key is not None:
                 self._keys[job.kind, key.key] = (job.id, key.digest)
             return self._write(None, job, (), blobs), True
+
+    def find(self, kind: JobKind, key: IdempotencyKey) -> Job | None:
+        """See `JobStore.find`."""
+        with self._lock:
+            known = self._keys.get((kind, key.key))
+            if known is None:
+                return None
+            if known[1] != key.digest:
+                raise mismatch(key)
+            return self._jobs[known[0]]
 
     def get(self, job_id: str) -> Job:
         """See `JobStore.get`."""

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
+from supernet.errors import SettingsError
+
 HEAD = "0002"
 """The newest step in `service.store.migrations.versions`."""
 
@@ -25,10 +27,19 @@ def current(connection: Connection) -> str | None:
 def upgrade(connection: Connection) -> None:
     """Apply the steps that are missing, inside the transaction of `connection`.
 
-    Alembic is loaded only where a step is missing, so that a start costs one query.
+    Alembic is loaded only where a step is missing, so that a start costs one query. Raises SettingsError where
+    a newer version has been here.
     """
-    if current(connection) == HEAD:
+    found = current(connection)
+    if found == HEAD:
         return
+    if found is not None and found > HEAD:
+        raise SettingsError(
+            f"The database was brought to schema {found} by a newer version; this one knows {HEAD}.",
+            field="database",
+            value=found,
+            remedy="Run that version, or name another database with SALNAS_DATABASE.",
+        )
     if connection.dialect.name == "postgresql":
         connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
     from alembic import command

@@ -44,6 +44,7 @@ from service.jobs import (
     Lease,
     Note,
     Progress,
+    check_room,
     recorded,
 )
 from service.keys import ApiKey, Scope
@@ -51,7 +52,7 @@ from service.ports import Blobs, Place, QueueCount
 from service.store.memory import mismatch, taken, unknown, unknown_key
 from service.store.schema import upgrade
 from service.store.tables import API_KEYS, BLOBS, EVENTS, JOBS, KEYS
-from supernet.errors import SettingsError
+from supernet.errors import SalnasError, SettingsError
 
 _BUSY_SECONDS = 15
 
@@ -69,13 +70,20 @@ class SqlStore:
             upgrade(connection)
 
     def add(
-        self, job: Job, *, key: IdempotencyKey | None = None, blobs: Blobs | None = None
+        self,
+        job: Job,
+        *,
+        key: IdempotencyKey | None = None,
+        blobs: Blobs | None = None,
+        room: int | None = None,
     ) -> tuple[Job, bool]:
         """See `JobStore.add`."""
         try:
             with self._transaction() as connection:
                 if key is not None and (known := _find_key(connection, job.kind, key)) is not None:
                     return _get(connection, known), False
+                if room is not None:
+                    check_room(job.kind, _waiting(connection, job.kind), room)
                 stored, events = recorded(None, job, (), self._clock())
                 connection.execute(insert(JOBS).values(_values(stored)))
                 _append(connection, stored, events, blobs)
@@ -85,6 +93,12 @@ class SqlStore:
                 return stored, True
         except IntegrityError as error:
             return self._added_meanwhile(job, key, error)
+
+    def find(self, kind: JobKind, key: IdempotencyKey) -> Job | None:
+        """See `JobStore.find`."""
+        with self._transaction(reading=True) as connection:
+            known = _find_key(connection, kind, key)
+            return None if known is None else _get(connection, known)
 
     def get(self, job_id: str) -> Job:
         """See `JobStore.get`."""
@@ -254,7 +268,11 @@ def open_store(url: str, clock: Callable[[], float] = time.time) -> SqlStore:
             remedy="Write sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/NAME.",
         ) from error
     store = SqlStore(engine, clock)
-    store.upgrade()
+    try:
+        store.upgrade()
+    except SalnasError:
+        store.close()
+        raise
     return store
 
 
@@ -291,11 +309,18 @@ def _translated() -> Iterator[None]:
 
 
 def _get(connection: Connection, job_id: str, *, locked: bool = False) -> Job:
+    if not job_id.isprintable():  # every id is, and PostgreSQL takes no NUL
+        raise unknown(job_id)
     query: Select[Any] = select(JOBS).where(JOBS.c.id == job_id)
     row = connection.execute(query.with_for_update() if locked else query).mappings().first()
     if row is None:
         raise unknown(job_id)
     return _job(row)
+
+
+def _waiting(connection: Connection, kind: JobKind) -> int:
+    query = select(func.count()).where(JOBS.c.kind == kind, JOBS.c.state == JobState.QUEUED)
+    return int(connection.execute(query).scalar_one())
 
 
 def _find_key(connection: Connection, kind: JobKind, key: IdempotencyKey) -> str | None:

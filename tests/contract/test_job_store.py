@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
-from service.errors import AlreadyExists, IdempotencyMismatch, LeaseLost, NotFound
+from service.errors import AlreadyExists, IdempotencyMismatch, LeaseLost, NotFound, QueueFull
 from service.jobs import Failure, IdempotencyKey, Job, JobKind, JobState, Lease, Note, Progress
 from service.keys import Scope, new_key
 from service.ports import Place, Store
@@ -292,3 +292,35 @@ def run_together(work: object, count: int) -> None:
         thread.join()
     if failures:
         raise failures[0]
+
+
+def test_a_key_finds_its_job(store: Store) -> None:
+    key = IdempotencyKey("k", "d")
+    assert store.find(JobKind.SEARCH, key) is None
+    stored, _ = store.add(job(), key=key)
+    assert store.find(JobKind.SEARCH, key) == stored
+    assert store.find(JobKind.EXPORT, key) is None
+    with pytest.raises(IdempotencyMismatch):
+        store.find(JobKind.SEARCH, IdempotencyKey("k", "other"))
+    store.remove("one")
+    assert store.find(JobKind.SEARCH, key) is None
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\0", "\ud800", "a\nb", "", "x" * 5000])
+def test_what_can_be_no_id_is_not_found(store: Store, name: str) -> None:
+    with pytest.raises(NotFound):
+        store.get(name)
+
+
+def test_a_full_queue_takes_no_more_but_knows_its_keys(store: Store) -> None:
+    named = IdempotencyKey("k", "d")
+    for name in ("one", "two"):
+        store.add(job(name), key=named if name == "one" else None, room=2)
+    with pytest.raises(QueueFull):
+        store.add(job("three"), room=2)
+    assert [found.id for found in store.page(kind=JobKind.SEARCH)] == ["two", "one"]
+    again, is_new = store.add(job("three"), key=named, room=2)
+    assert (again.id, is_new) == ("one", False)
+    store.add(job("three", kind=JobKind.EXPORT), room=2)
+    store.claim(SEARCHES, 100.0, lambda j: j.claimed("w", "t", 100.0, 30.0))
+    assert store.add(job("four"), room=2)[1], "one of them runs"

@@ -18,6 +18,7 @@ from service.store import schema
 from service.store.schema import HEAD, current
 from service.store.sql import open_store
 from service.store.tables import METADATA
+from supernet.errors import SettingsError
 from tests.fixtures.postgresql import postgresql
 
 MIGRATIONS = Path(schema.__file__).parent / "migrations"
@@ -49,6 +50,19 @@ def config(connection: Connection) -> Config:
     found.set_main_option("path_separator", "os")
     found.attributes["connection"] = connection
     return found
+
+
+def test_a_database_of_a_newer_version_is_left_alone(url: str) -> None:
+    open_store(url).close()
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(SettingsError, match="9999") as caught:
+        open_store(url)
+    assert caught.value.remedy
+    with engine.connect() as connection:
+        assert current(connection) == "9999"
+    engine.dispose()
 
 
 def test_the_newest_step_is_the_one_that_the_code_expects() -> None:

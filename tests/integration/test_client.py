@@ -170,22 +170,60 @@ def test_what_cannot_be_repeated_is_not() -> None:
     assert len(asked) == 1
 
 
-def test_a_damaged_file_is_not_kept(tmp_path: Path) -> None:
-    job = {
-        "id": "e",
-        "state": "succeeded",
-        "manifest": {"sha256": "0" * 64},
-        "links": {"file": "/file"},
-        "error": None,
-    }
+@pytest.mark.parametrize("status", [429, 503])
+def test_events_outlive_a_service_that_is_busy_for_a_moment(status: int) -> None:
+    event = "id: {}\nevent: progress\ndata: {{}}\n\n"
+    busy = httpx.Response(status, text="")
+    answers = [busy, httpx.Response(200, text=event.format(1)), busy]
+    answers += [httpx.Response(200, text=event.format(2)), httpx.Response(204)]
+    asked = []
 
     def answer(request: httpx.Request) -> httpx.Response:
-        return (
-            httpx.Response(200, content=b"x")
-            if request.url.path == "/file"
-            else httpx.Response(200, json=job)
-        )
+        asked.append(request.headers["Last-Event-ID"])
+        return answers[len(asked) - 1]
 
-    with Client("http://x", transport=httpx.MockTransport(answer)) as client, pytest.raises(ServiceProblem):
-        client.export("max", tmp_path / "net.onnx")
-    assert list(tmp_path.iterdir()) == []
+    with Client("http://x", transport=httpx.MockTransport(answer)) as client:
+        assert [found["id"] for found in client.events("one")] == [1, 2]
+    assert asked == ["0", "0", "1", "1", "2"]
+
+
+@pytest.mark.parametrize("status", [404, 500, 503])
+def test_events_of_a_service_that_does_not_recover_end(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.client._PATIENCE", 0.3)
+    transport = httpx.MockTransport(lambda request: httpx.Response(status, text=""))
+    with Client("http://x", transport=transport) as client, pytest.raises(ServiceProblem) as caught:
+        list(client.events("one"))
+    assert caught.value.status == status
+
+
+@pytest.mark.parametrize("sent", ["other bytes", "half of it"])
+def test_a_damaged_file_does_not_take_the_place_of_a_good_one(tmp_path: Path, sent: str) -> None:
+    content = b"the file"
+    manifest = {"sha256": hashlib.sha256(content).hexdigest()}
+    job = {"id": "e", "state": "succeeded", "manifest": manifest, "links": {"file": "/file"}, "error": None}
+    arriving: bytes | None = content
+
+    class Broken(httpx.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            yield content[:4]
+            raise httpx.ReadError("cut")
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path != "/file":
+            return httpx.Response(200, json=job)
+        if arriving is None:
+            return httpx.Response(200, stream=Broken())
+        return httpx.Response(200, content=arriving)
+
+    target = tmp_path / "net.onnx"
+    with Client("http://x", transport=httpx.MockTransport(answer)) as client:
+        client.export("max", target)
+        assert target.read_bytes() == content
+        arriving = b"x" if sent == "other bytes" else None
+        with pytest.raises(ServiceProblem) as caught:
+            client.export("max", target)
+        assert caught.value.kind == ("damaged-file" if sent == "other bytes" else "unreachable")
+        assert target.read_bytes() == content
+        with pytest.raises(ServiceProblem):
+            client.export("max", tmp_path / "new.onnx")
+    assert list(tmp_path.iterdir()) == [target]

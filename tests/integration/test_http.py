@@ -313,7 +313,7 @@ async def test_an_impossible_budget_says_what_is_possible(settings: Settings) ->
         answer = await client.post("/v1/searches", json={"constraints": ["latency_ms<=0.5"]})
     content = is_problem(answer, 422, "infeasible-budget")
     assert content["field"] == "latency_ms"
-    assert "smallest possible" in content["remedy"]
+    assert "The smallest latency_ms found is" in content["remedy"]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import sys
 from typing import Any
 
 import pytest
@@ -85,6 +86,7 @@ def test_nothing_else_does() -> None:
         f"Token {text}",
         "Basic !!!",
         "Basic " + base64.b64encode(b"\xff\xfe").decode(),
+        "Basic é",
         basic(""),
         "Bearer salnas_' OR 1=1 --",
     ]
@@ -177,7 +179,9 @@ def test_pages_of_others_may_not_change_anything() -> None:
     assert refused("POST", LOCAL, host=host, origin="http://127.0.0.1:8000") is None
     assert refused("POST", LOCAL, host=host, origin="http://evil.example") == "Origin"
     assert refused("POST", LOCAL, host=host, origin="http://127.0.0.1:9999") == "Origin"
-    assert refused("POST", LOCAL, host=host, origin="null") == "Origin"
+    for strange in ("null", "", "http://[", "http://[x]:1", "//"):
+        assert refused("POST", LOCAL, host=host, origin=strange) == "Origin"
+    assert refused("POST", None, host="", origin="null") == "Origin"
     assert refused("GET", LOCAL, host=host, origin="http://evil.example") is None
 
 
@@ -207,3 +211,29 @@ def test_a_line_of_json_for_machines() -> None:
 def test_a_line_of_text_for_people() -> None:
     line = _Text().format(record("a\r\nforged", job="j1"))
     assert line.endswith("warning a\\r\\nforged job=j1")
+
+
+FORGED = "a\x1b[2J\x07\u2028b\x85c\x0bd\x0ce\u2029f\u202eg\udc80h\r12:00:00 info    GET / 200"
+
+
+def test_nothing_in_a_message_ends_its_line_or_moves_the_cursor() -> None:
+    line = _Text().format(record(FORGED, job="j\u2028k"))
+    assert line.isprintable()
+    assert "\\x1b[2J" in line
+    assert line.endswith("job=j\\u2028k")
+    assert "Grüße 漢字 →" in _Text().format(record("Grüße 漢字 →"))
+
+
+def test_nothing_in_an_exception_looks_like_a_line_of_the_log() -> None:
+    def fail() -> None:
+        raise ValueError(f"{FORGED}\n12:00:00 info    GET / 200")
+
+    try:
+        fail()
+    except ValueError:
+        found = record("failed")
+        found.exc_info = sys.exc_info()
+    first, *others = _Text().format(found).split("\n")
+    assert first.endswith("warning failed")
+    assert others[-1] == "  | 12:00:00 info    GET / 200"
+    assert all(line.startswith("  | ") and line.isprintable() for line in others)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
+import re
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from service import http
 from service.errors import InvalidRequest, NotAcceptable, plain
-from service.http import BodyLimit, accepted, problem
+from service.http import BodyLimit, RequestContext, accepted, problem
 from service.metrics import Gauge, Metrics
 from service.pages import decode_number, decode_place, encode_number, encode_place
 from service.ports import Place
@@ -133,7 +135,13 @@ def test_places_survive_as_tokens() -> None:
     assert decode_number(None) == 0
 
 
-@pytest.mark.parametrize("token", ["", "x", "é", "W10", "WzEsMl0", "eyJhIjoxfQ", "[" * 200, "WyJhIiwiYiJd"])
+HALF_A_CHARACTER = base64.urlsafe_b64encode(rb'[1,"\ud800"]').decode().rstrip("=")
+NUL = base64.urlsafe_b64encode(rb'[1,"\u0000"]').decode().rstrip("=")
+
+
+@pytest.mark.parametrize(
+    "token", [HALF_A_CHARACTER, NUL, "", "x", "é", "W10", "WzEsMl0", "eyJhIjoxfQ", "[" * 200, "WyJhIiwiYiJd"]
+)
 def test_tokens_of_others_are_refused(token: str) -> None:
     with pytest.raises(InvalidRequest):
         decode_place(token)
@@ -153,3 +161,61 @@ def test_metrics_as_prometheus_reads_them() -> None:
     assert 'salnas_http_request_seconds_bucket{route="/x",le="+Inf"} 2' in lines
     assert 'salnas_http_request_seconds_count{route="/x"} 2' in lines
     assert 'g{a="q\\"\\n"} 2' in lines
+
+
+def test_what_utf_8_cannot_hold_is_told_all_the_same() -> None:
+    answer = problem(
+        422, "invalid-request", "No \ud800.", field="\udfff", value=["\ud800"], errors=[{"a": "\ud800"}]
+    )
+    content = json.loads(bytes(answer.body))
+    assert (content["detail"], content["field"], content["value"]) == ("No ?.", "?", ["?"])
+    assert content["errors"] == [{"a": "?"}]
+    assert answer.headers["content-length"] == str(len(bytes(answer.body)))
+
+
+def test_values_of_any_depth_are_shown() -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert json.dumps(plain(deep))
+    assert plain([[1, "a"], [2.5]]) == [[1, "a"], [2.5]]
+
+
+def test_methods_that_clients_make_up_are_counted_together() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 405, "headers": []})
+
+    metrics = Metrics()
+    context = RequestContext(app, metrics)
+    for method in ("GET", *(f"MADE{number}UP" for number in range(50))):
+        asyncio.run(asked(context, method))
+    lines = [line for line in metrics.text().splitlines() if line.startswith("salnas_http_requests_total")]
+    assert lines == [
+        'salnas_http_requests_total{method="GET",route="other",status="405"} 1',
+        'salnas_http_requests_total{method="other",route="other",status="405"} 50',
+    ]
+
+
+async def asked(app: RequestContext, method: str, *headers: tuple[bytes, bytes]) -> list[Message]:
+    """What an application sends to a request without a body."""
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    await app({"type": "http", "method": method, "path": "/x", "headers": list(headers)}, receive, send)
+    return sent
+
+
+@pytest.mark.parametrize("wanted", [b"a\r\nX-Evil: 1", b'a"b', b"a b", b"\xe9", b"", b"x" * 65])
+def test_a_request_id_from_outside_splits_no_header(wanted: bytes) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    (start,) = asyncio.run(asked(RequestContext(app, Metrics()), "GET", (b"x-request-id", wanted)))
+    ((name, value),) = start["headers"]
+    assert name == b"x-request-id"
+    assert re.fullmatch(rb"[0-9a-f]{16}", value)

@@ -30,4 +30,4 @@ def test_models_over_http(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert model.accuracy == {"cc": 0.4}
     assert model.held_out_accuracy == {"cc": 0.5}
     assert model.latency_ms == {"cpu-1-thread": 9.5}
-    assert {figure["metric"] for figure in model.reported} >= {"parameters", "max_f"}
+    assert {figure.metric for figure in model.reported} >= {"parameters", "max_f"}

@@ -56,12 +56,16 @@ def test_old_files_and_the_oldest_of_too_many_go(artifacts: Artifacts) -> None:
         assert artifacts.path(name).exists()
 
 
-def test_what_a_killed_worker_left_goes_too(artifacts: Artifacts, tmp_path: Path) -> None:
+def test_what_a_killed_worker_left_goes_and_what_another_writes_stays(
+    artifacts: Artifacts, tmp_path: Path
+) -> None:
     left = tmp_path / "artifacts" / ".incoming-abc"
     left.mkdir(parents=True)
     (left / "artifact.onnx").write_bytes(b"half")
-    os.utime(left, (0.0, 0.0))
-    artifacts.tidy(1e9, 10)
+    with artifacts.incoming(".onnx") as path:
+        path.write_bytes(b"half")
+        artifacts.clear()
+        assert path.exists()
     assert not left.exists()
 
 

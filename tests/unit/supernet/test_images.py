@@ -12,14 +12,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 from scipy.ndimage import convolve
 
+from supernet import images
 from supernet.errors import ImageError
 from supernet.images import (
     heat,
     heat_colours,
     heat_png,
     load_image,
+    load_upload,
     overlay,
     resize_maps,
     resize_photo,
@@ -77,6 +80,69 @@ def test_transparency_lies_over_white_and_deep_grey_is_scaled() -> None:
     for mode in ("L", "LA", "P", "1", "CMYK"):
         form = "TIFF" if mode == "CMYK" else "PNG"
         assert load_image(encoded(picture().convert(mode), form)).mode == "RGB"
+
+
+def test_uploads_are_read_as_photos_are() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    ramp = Image.linear_gradient("L").resize((40, 30))
+    smooth = Image.merge("RGB", (ramp, ramp.rotate(180), Image.radial_gradient("L").resize((40, 30))))
+    clear = smooth.convert("RGBA")
+    clear.putalpha(ramp)
+    deep = Image.fromarray(np.linspace(0, 65535, 1200).reshape(30, 40).astype(np.uint16))
+    contents = [
+        encoded(smooth, "JPEG", exif=exif),
+        encoded(smooth, "WEBP"),
+        encoded(smooth, transparency=smooth.getpixel((0, 0))),
+        encoded(clear),
+        encoded(deep),
+        *(encoded(smooth.convert(mode)) for mode in ("L", "LA", "P")),
+    ]
+    for content in contents:
+        whole = load_image(content)
+        assert (np.asarray(load_upload(content, 40)) == np.asarray(whole)).all()
+        small = load_upload(content, 20)
+        expected = whole.resize(small.size, Image.Resampling.BICUBIC)
+        assert (small.mode, sorted(small.size)) == ("RGB", [15, 20])
+        difference = np.abs(np.asarray(small, np.float64) - np.asarray(expected, np.float64)).mean()
+        assert difference < 4, (content[:10], difference)
+
+
+def test_large_uploads_are_made_smaller_before_anything_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def watched(image: Image.Image) -> Image.Image:
+        seen.append(image.size)
+        return to_rgb(image)
+
+    to_rgb = images._to_rgb
+    monkeypatch.setattr(images, "_to_rgb", watched)
+    clear = Image.new("RGBA", (2000, 1000), (1, 2, 3, 4))
+    assert load_upload(encoded(clear), 100).size == (100, 50)
+    assert seen == [(100, 50)]
+    decoded: list[tuple[int, int]] = []
+    load = JpegImageFile.load
+
+    def loaded(self: JpegImageFile) -> object:
+        decoded.append(self.size)
+        return load(self)
+
+    monkeypatch.setattr(JpegImageFile, "load", loaded)
+    assert load_upload(encoded(picture(1600, 800), "JPEG"), 100).size == (100, 50)
+    assert decoded[0] == (200, 100), "an eighth of it is decoded"
+
+
+def test_uploads_have_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "UPLOAD_PIXELS", 1000)
+    monkeypatch.setattr(images, "MAX_PIXELS", 1500)
+    assert load_upload(encoded(picture(), "JPEG"), 100).size == (40, 30)
+    for content in (encoded(picture()), encoded(picture(), "WEBP"), encoded(picture(41, 40), "JPEG")):
+        with pytest.raises(ImageError, match="more than") as caught:
+            load_upload(content, 100)
+        assert caught.value.remedy
+    for form in ("BMP", "TIFF", "GIF", "EPS"):
+        with pytest.raises(ImageError, match="known format"):
+            load_upload(encoded(picture(10, 10), form), 100)
 
 
 def test_bombs_are_told_by_their_header() -> None:

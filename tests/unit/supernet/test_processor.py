@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import platform
+
 import pytest
 import torch
 
 from supernet.processor import chosen_precision
 
 
-@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("library", [True, False])
+@pytest.mark.parametrize("instructions", [True, False])
 def test_auto_takes_bf16_where_the_processor_computes_in_it(
-    monkeypatch: pytest.MonkeyPatch, native: bool
+    monkeypatch: pytest.MonkeyPatch, library: bool, instructions: bool
 ) -> None:
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: native)
-    assert chosen_precision("auto") == ("bf16" if native else "fp32")
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: library)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: instructions)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    assert chosen_precision("auto") == ("bf16" if library and instructions else "fp32")
     assert chosen_precision("bf16") == "bf16", "a wish is a wish"
 
 
