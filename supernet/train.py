@@ -42,7 +42,7 @@ from supernet.settings_checks import require_at_least, require_choices, require_
 from supernet.space import Arch, get_space
 from supernet.teacher import DISTILLATIONS, Teacher, as_target, make_teacher, teacher_photos
 from supernet.training_state import optimizer_tensors, part, restore_optimizer
-from supernet.warmstart import load_source, warm_start
+from supernet.warmstart import begin_with_truths, load_source, warm_start
 
 WARM_UP_STEPS = 20
 CLIP = 1.0
@@ -361,6 +361,7 @@ def _start(config: TrainConfig, training: Any) -> _Run:
     supernet = Supernet(get_space(config.space))
     if config.warm_start:
         warm_start(supernet, load_source(config.warm_start), torch.cat(_plain_photos(training, 64, config)))
+    begin_with_truths(supernet.weights, training)
     return _assemble(config, supernet)
 
 

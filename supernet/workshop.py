@@ -13,13 +13,13 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from supernet.baselines.csnet import CSNet
 from supernet.baselines.fastsal import FastSal
@@ -49,7 +49,7 @@ from supernet.network import SaliencyNet, Supernet, extract
 from supernet.prune import prune_bottlenecks, prune_csnet
 from supernet.settings_checks import require_choices
 from supernet.space import get_space
-from supernet.warmstart import load_source, warm_start
+from supernet.warmstart import begin_with_truths, load_source, logits_of_truths, warm_start
 
 WEIGHTS_VARIABLE = "SALNAS_WEIGHTS"
 STARTS = ("weights", "imagenet", "random")
@@ -57,7 +57,6 @@ TARGETS = ("truth", "teacher", "both")
 _CALIBRATION = 64
 """Photos on which the batch norms of ImageNet weights are measured."""
 
-_FAINTEST = 0.01
 _SMALLEST_SPREAD = 1e-6
 
 FixedNet = SaliencyNet | ReferenceNet
@@ -277,33 +276,23 @@ def _calibration(photos: TrainingCache, size: tuple[int, int]) -> list[Tensor]:
 
 
 def settle(net: FixedNet, training: TrainingCache) -> None:
-    """Make a network with a random decoder ready to learn.
+    """Make a network with a random decoder ready to learn: it begins with the logits of the truths.
 
-    Folded batch norms of ImageNet weights get the statistics of photos, and logits begin with mean and deviation of
-    the truths': salient are few pixels, and a training of some epochs does not get from one half to there.
+    Folded batch norms of ImageNet weights get the statistics of photos.
     """
-    mean, deviation = _logits_of_truths(training)
-    with torch.no_grad():
-        if isinstance(net, SaliencyNet):
-            norm = cast(nn.BatchNorm2d, net.decoder[-1].bn)
-            norm.weight.fill_(deviation)
-            norm.bias.fill_(mean)
-        elif isinstance(net.net, FastSal):
-            photos = _calibration(training, net.resolution)
-            refill_batch_norms(net.net.encoder, photos)
+    if isinstance(net, SaliencyNet):
+        begin_with_truths(net, training)
+    elif isinstance(net.net, FastSal):
+        photos = _calibration(training, net.resolution)
+        refill_batch_norms(net.net.encoder, photos)
+        mean, deviation = logits_of_truths(training)
+        readout = net.net.readout
+        assert readout.bias is not None
+        with torch.no_grad():
             logits = net.logits(photos[0])
-            readout = net.net.readout
             scale = deviation / logits.std().clamp_min(_SMALLEST_SPREAD)
             readout.weight.mul_(scale)
-            assert readout.bias is not None
             readout.bias.add_(mean - scale * logits.mean() - (1 - scale) * readout.bias)
-
-
-def _logits_of_truths(training: TrainingCache) -> tuple[float, float]:
-    """Mean and deviation over all pixels of some maps."""
-    maps = np.asarray(training.maps[:_CALIBRATION], dtype=np.float64).clip(_FAINTEST, 1 - _FAINTEST)
-    logits = np.log(maps / (1 - maps))
-    return float(logits.mean()), float(logits.std())
 
 
 # --- scores ---------------------------------------------------------------------------------------------
