@@ -39,7 +39,7 @@ def test_what_is_stored_does_not_hold_the_secret() -> None:
     assert parts[0] == key.id
     assert parts[1] not in repr(key)
     assert key.opened_by(parts[1])
-    assert not key.opened_by(parts[1][:-1] + "A")
+    assert not key.opened_by(parts[1][:-1] + ("B" if parts[1].endswith("A") else "A"))
     assert not key.revoke(2.0).opened_by(parts[1])
     assert key.revoke(2.0).revoke(3.0).revoked == 2.0
 
