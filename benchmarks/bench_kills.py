@@ -395,7 +395,7 @@ def main() -> None:
         rng = random.Random(f"{asked.seed} {scenario}")
         kills = {name: max(1, round(asked.share * count)) for name, count in PLAN[scenario].items()}
         found = attack(scenario, kills, asked.evaluations, rng, 60 * asked.minutes)
-        publish_all(rows := added(rows, found), f"--share {asked.share:g} --seed {asked.seed}")
+        publish_all(rows := added(rows, found), " ".join(sys.argv[1:]))
     sys.exit(1 if any(row[name] for row in rows for name in ("lost", "twice", "changed")) else 0)
 
 
@@ -423,7 +423,7 @@ def publish_all(rows: Sequence[Mapping[str, Any]], options: str) -> None:
         f"{frame['kills'].sum()} kills, {first['searches'].sum()} searches (of a scenario, in each of its rows): "
         f"{first['lost'].sum()} lost, {first['twice'].sum()} twice, {first['changed'].sum()} changed.\n\n{NOTE}"
     )
-    command = f"python benchmarks/bench_kills.py {options}"
+    command = f"python benchmarks/bench_kills.py {options}".strip()
     publish("kills", "Searches under attack", frame, command=command, note=note)
 
 
