@@ -7,6 +7,7 @@ from typing import Any
 
 from search.problem import Objective
 from supernet.baselines.measured import ReferencePoint
+from supernet.baselines.registry import find_model
 
 Place = tuple[float, float]
 """Values of the first and the second objective, in their units."""
@@ -23,6 +24,8 @@ def place_references(
     first, second = (objective.name for objective in objectives[:2])
     found: dict[str, Place] = {}
     for point in points:
+        if find_model(point.name).task != "saliency":
+            continue
         up, across = _value(point, first, request), _value(point, second, request)
         if up is not None and across is not None:
             found[point.title] = up, across

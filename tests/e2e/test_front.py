@@ -353,8 +353,9 @@ def test_reference_models_are_named_points(visit: Visit) -> None:
         "latency_ms": {"cpu-1-thread": 21.5},
     }
     nowhere = {**model, "title": "Never timed", "latency_ms": {}}
+    objects = {**model, "title": "CSNet", "task": "salient object"}
     unscored = {key: value for key, value in model.items() if key != "held_out_accuracy"}
-    answer(visit, "**/v1/models", {"models": [model, nowhere, unscored]})
+    answer(visit, "**/v1/models", {"models": [model, nowhere, unscored, objects]})
     visit.front()
     expect(visit.page.locator(".legend-row")).to_contain_text("reference model")
     expect(visit.page.locator(".textpoint")).to_have_text("FastSal A")

@@ -402,7 +402,8 @@ export class FrontPlot {
 
 /** The models that have both numbers of this plot. @param {Model[]} models @param {string} x @param {Front} front */
 function placed(models, x, front) {
-  return models.flatMap((model) => {
+  // What finds objects was never trained for fixations: far below, it would press the front into a line.
+  return models.filter((model) => model.task !== "salient object").flatMap((model) => {
     const across = x === "latency_ms" ? model.latency_ms[front.device] : /** @type {Object<string, unknown>} */ (/** @type {unknown} */ (model))[x];
     const up = model.held_out_accuracy?.[front.accuracy_metric];
     return typeof across === "number" && typeof up === "number" ? [{ title: model.title, x: across, y: up }] : [];

@@ -121,6 +121,7 @@
  * @typedef {Object} Model  a reference model, measured like a subnet
  * @property {string} id
  * @property {string} title
+ * @property {string} [task]  saliency, or salient object
  * @property {number} macs
  * @property {number} parameters
  * @property {number} [memory_bytes]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,12 @@ def test_places(
 ) -> None:
     found = place_references([FASTSAL], objectives(*names), request_)
     assert found == ({} if expected is None else {"FastSal A": expected})
+
+
+def test_what_finds_objects_has_no_place() -> None:
+    csnet = replace(FASTSAL, name="csnet-x1", title="CSNet ×1-L")
+    found = place_references([csnet, FASTSAL], objectives("accuracy", "latency_ms"), REQUEST)
+    assert list(found) == ["FastSal A"]
 
 
 def test_they_are_drawn_with_their_names(tmp_path: Path) -> None:
