@@ -200,7 +200,7 @@ def main() -> None:
             "decay",
             "CSNet ×1 from random weights: dynamic and standard decay",
             pd.DataFrame(csnet_rows(folder, options.side, options.epochs)),
-            command="make bench-decay",
+            command=" ".join(["python benchmarks/bench_decay.py", *sys.argv[1:]]),
             note=f"ECSSD, first 800 photos to learn, last {TEST} to test; {options.side}x{options.side}, "
             f"{options.epochs} epochs, Adam 5e-3 with a cosine, batch 16, one seed; weight decay 5e-3, dynamic: λ 3. "
             "No fine-tuning after the cut. Spread: of the mean outputs between a layer's channels, on noise. The "
@@ -212,7 +212,7 @@ def main() -> None:
             "pruned-xs",
             "XS with its weakest channels cut out",
             pd.DataFrame(subnet_rows(folder, options.subnet_epochs, options.share, options.limit)),
-            command="make bench-decay",
+            command=" ".join(["python benchmarks/bench_decay.py", *sys.argv[1:]]),
             note=f"{options.subnet_epochs} epochs on OSIE's first 420 training photos with dynamic decay, the "
             f"weakest {100 * options.share:.0f} % of the bottlenecks' channels removed, "
             f"{options.subnet_epochs} more epochs. OSIE validation; latency in turns, wall time.",

@@ -60,7 +60,8 @@ def _row_for(problem: Problem, constraint: Constraint, seed: int) -> IntArray:
     if _exceeds(problem, constraint, row):
         row = _descend(problem, j, constraint.sign, seed)
     if _exceeds(problem, constraint, row):
-        low, high = possible_range(problem, constraint.column, seed)
+        ends = np.vstack([row, _descend(problem, j, -constraint.sign, seed)])
+        low, high = np.sort(problem.values(ends)[:, j])
         raise InfeasibleBudget(
             f"No subnet was found that satisfies {constraint}.",
             field=constraint.column,
