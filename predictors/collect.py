@@ -25,9 +25,8 @@ from supernet.errors import DataError
 from supernet.evaluate import EvaluationSet, score_net
 from supernet.metric_names import METRICS
 from supernet.metrics import mean_scores
-from supernet.network import SaliencyNet, Supernet, extract
-from supernet.onnx_graph import saliency_model
-from supernet.runtime import onnx_session
+from supernet.network import Supernet, extract
+from supernet.onnx_net import OnnxNet
 from supernet.space import Rows, Space
 
 HALF = "_half"
@@ -124,22 +123,8 @@ class Evaluator:
     def _ready(self, row: Rows) -> nn.Module:
         net = extract(self.supernet, self.supernet.space.decode(row)).eval()
         if self.runtime == "onnxruntime":
-            return _Session(net)
+            return OnnxNet(net)
         return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
-
-
-class _Session(nn.Module):
-    """An exported subnet where an evaluation expects a network."""
-
-    def __init__(self, net: SaliencyNet) -> None:
-        super().__init__()
-        self.resolution = net.resolution
-        self.session = onnx_session(saliency_model(net).SerializeToString())
-
-    def forward(self, photos: torch.Tensor) -> torch.Tensor:
-        """(B, 3, H, W) float32 in [-1, 1] → (B, H, W)."""
-        pixels = ((photos + 1.0) * 127.5).round().to(torch.uint8).numpy()
-        return torch.from_numpy(self.session.run(None, {"image": pixels})[0])
 
 
 def collect_accuracy(

@@ -32,10 +32,10 @@ class Artifacts:
         """Remove what killed workers left."""
         clear(self._folder, _INCOMING)
 
-    def keep(self, path: Path) -> Path:
-        """Move a written file to its place; the same content is kept once."""
+    def keep(self, path: Path, sha256: str | None = None) -> Path:
+        """Move a written file to its place; the same content is kept once. `sha256` of it, where that is known."""
         with path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            digest = sha256 or hashlib.file_digest(stream, "sha256").hexdigest()
             os.fsync(stream.fileno())
         target = self._folder / f"{digest}{path.suffix}"
         os.replace(path, target)

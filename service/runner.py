@@ -160,7 +160,7 @@ class ExportRunner:
             report = self._export(bench, arch, path, wanted)
             latency = _latency_ms(path) if wanted["format"] == "onnx" else None
             loss = accuracy_loss(bench.net(arch), path) if wanted["precision"] == "int8" else None
-            artifact = self._artifacts.keep(path)
+            artifact = self._artifacts.keep(path, report.sha256)
         manifest = {name: _finite(value) for name, value in asdict(report).items() if name != "path"}
         facts: dict[str, Any] = {"subnet": bench.space.id_of(arch), "artifact": artifact.name}
         facts |= {"latency_ms": latency, "accuracy_loss": loss}

@@ -10,6 +10,7 @@ from PIL import Image
 from supernet.baselines.registry import ReferenceNet
 from supernet.images import resize_maps, smooth_maps, to_tensor
 from supernet.network import SaliencyNet
+from supernet.onnx_net import OnnxNet
 
 SMOOTHED_SIZE = (384, 384)
 """Maps are smoothed at the size at which they are evaluated, so that looks and scores agree."""
@@ -17,7 +18,7 @@ SMOOTHED_SIZE = (384, 384)
 
 @torch.inference_mode()
 def predict_map(
-    net: SaliencyNet | ReferenceNet, image: Image.Image, *, smooth: bool = True
+    net: SaliencyNet | ReferenceNet | OnnxNet, image: Image.Image, *, smooth: bool = True
 ) -> NDArray[np.float32]:
     """(H, W) float32 in [0, 1], higher = more looked at, for an RGB photo of any size.
 

@@ -201,7 +201,10 @@ async def test_packs_are_made_for_who_may_submit_and_not_without_end(settings: S
         app.state.context.leaving.set()
         await asyncio.gather(*waiting)
     states = [job.state for job in queued]
-    assert sorted(states) == [JobState.QUEUED, JobState.QUEUED, JobState.RUNNING]
+    # Two where all had asked before the first was taken from the queue, three where some came later.
+    assert states.count(JobState.RUNNING) == 1
+    assert 1 <= states.count(JobState.QUEUED) <= 2
+    assert set(states) == {JobState.RUNNING, JobState.QUEUED}
     for task in done:
         is_problem(task.result(), 429, "queue-full")
 

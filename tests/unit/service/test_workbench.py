@@ -286,6 +286,17 @@ def test_a_map_has_the_size_of_its_photo(bench: Workbench, tmp_path: Path) -> No
     assert 0 <= found.min() <= found.max() <= 1
 
 
+def test_the_next_photos_of_a_subnet_are_seen_by_onnxruntime(
+    bench: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = load_image(write_photo(tmp_path / "photo.png", (50, 70)))
+    arch = parse_arch(SPACE, "random:77")
+    first = bench.predict(arch, photo)
+    assert bench.predict(arch, photo) == pytest.approx(first, abs=1e-5)
+    monkeypatch.setattr(bench, "net", lambda arch: pytest.fail("torch was asked again"))
+    assert bench.predict(arch, photo) == pytest.approx(first, abs=1e-5)
+
+
 def test_an_export_is_checked_and_says_what_it_is(bench: Workbench, tmp_path: Path) -> None:
     import onnx
 

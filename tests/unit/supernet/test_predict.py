@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from supernet.network import SaliencyNet
+from supernet.onnx_net import OnnxNet
 from supernet.predict import predict_map
 from supernet.space import get_space
 
@@ -28,3 +29,11 @@ def test_smoothing_takes_the_edges_off() -> None:
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
     rough, smooth = (predict_map(net, image, smooth=flag) for flag in (False, True))
     assert np.abs(np.diff(smooth)).max() < np.abs(np.diff(rough)).max()
+
+
+@pytest.mark.parametrize("subnet", ["smallest", "largest"])
+def test_onnxruntime_sees_what_torch_sees(subnet: str) -> None:
+    torch.manual_seed(0)
+    net = SaliencyNet(getattr(get_space("tiny"), subnet)()).eval()
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8))
+    assert predict_map(OnnxNet(net), image) == pytest.approx(predict_map(net, image), abs=1e-5)
