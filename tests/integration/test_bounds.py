@@ -32,7 +32,7 @@ from service.settings import Settings
 from service.workbench import Workbench
 from supernet import images
 from supernet.errors import SettingsError
-from tests.fixtures.made_up import use_made_up_accuracy, write_made_up_results
+from tests.fixtures.made_up import use_made_up_accuracy
 from tests.fixtures.tiny import TINY
 from tests.integration.test_http import device_form, finished, fitted, is_problem, measured
 
@@ -41,18 +41,6 @@ STREAM = {"accept": "text/event-stream"}
 SHORT = {"evaluations": 100}
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("results")
-    write_made_up_results(folder)
-    return folder
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ from service.settings import Settings
 from supernet.cost import cost
 from supernet.errors import ExportError
 from supernet.space import Rows, get_space
-from tests.fixtures.made_up import use_made_up_accuracy, write_made_up_results
+from tests.fixtures.made_up import use_made_up_accuracy
 from tests.fixtures.tiny import TINY, write_photo
 from tests.unit.supernet.test_export import needs_coreml, needs_openvino
 from tests.unit.supernet.test_images import bomb
@@ -39,13 +39,6 @@ from tests.unit.supernet.test_images import bomb
 PROBLEM = "application/problem+json"
 QUICK = {"evaluations": 600, "seed": 1}
 LONGER = {"evaluations": 3000, "seed": 1}
-
-
-@pytest.fixture(scope="session")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("results")
-    write_made_up_results(folder)
-    return folder
 
 
 @pytest.fixture
@@ -67,11 +60,6 @@ async def running(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture(autouse=True)
 def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
     use_made_up_accuracy(monkeypatch)
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 pytestmark = pytest.mark.anyio
