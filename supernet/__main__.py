@@ -44,6 +44,9 @@ def train_command(
     data_weight: Annotated[
         list[float] | None, typer.Option(help="Share of each data set, in their order. [default: equal]")
     ] = None,
+    epoch_photos: Annotated[
+        int | None, typer.Option(help="Photos of an epoch, drawn anew for each. [default: as many as there are]")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Checkpoint to write, ….safetensors.")] = _DEFAULTS.out,
     space: Annotated[str, typer.Option(help="Search space.")] = _DEFAULTS.space,
     warm_start: Annotated[Path | None, typer.Option(help="MobileNetV2 weights to start from.")] = None,
@@ -104,6 +107,7 @@ def train_command(
         config = TrainConfig(
             data=tuple(data or _DEFAULTS.data),
             data_weights=tuple(data_weight or ()),
+            epoch_photos=epoch_photos,
             space=space,
             out=out,
             warm_start=warm_start,

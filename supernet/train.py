@@ -68,6 +68,7 @@ class TrainConfig:
 
     data: names or folders of data sets, mixed where there are several.
     data_weights: the share of each set in an epoch, which need not sum to 1; equal where empty.
+    epoch_photos: how many photos an epoch is, drawn anew for each; as many as there are where None.
     out: the checkpoint, `….safetensors`; the state, a card and the history are written beside it.
     warm_start: path of MobileNetV2 weights, or None for random weights.
     start_from: a supernet to train further, instead of a warm start.
@@ -95,6 +96,7 @@ class TrainConfig:
 
     data: tuple[str, ...] = ("osie",)
     data_weights: tuple[float, ...] = ()
+    epoch_photos: int | None = None
     space: str = "salnas"
     out: Path = Path("results/supernets/salnas-osie.safetensors")
     warm_start: Path | None = None
@@ -150,6 +152,13 @@ class TrainConfig:
             "threads": 1,
         }
         require_at_least(self, limits)
+        if self.epoch_photos is not None and self.epoch_photos < self.batch_size:
+            raise SettingsError(
+                f"An epoch of {self.epoch_photos} photos is less than a batch of {self.batch_size}.",
+                field="epoch_photos",
+                value=self.epoch_photos,
+                remedy="Make epochs longer, or batches smaller.",
+            )
         if self.data_weights and len(self.data_weights) != len(self.data):
             raise SettingsError(
                 f"{len(self.data_weights)} weights are given for {len(self.data)} data sets.",
@@ -270,7 +279,8 @@ def load_training_data(config: TrainConfig) -> tuple[Any, TrainingCache]:
         )
     caches[0] = slice_cache(first, 0, kept)
     weights = config.data_weights or [1.0] * len(caches)
-    source = mix(caches, weights) if len(caches) > 1 else caches[0]
+    is_mixed = len(caches) > 1 or config.epoch_photos
+    source = mix(caches, weights, config.epoch_photos) if is_mixed else caches[0]
     return source, slice_cache(first, kept, len(first))
 
 
@@ -297,7 +307,7 @@ def provenance(
     return {
         "config": settings,
         "command": command_of(config),
-        "training_photos": len(training),
+        "training_photos": len(training.epoch(None)),
         "held_out": asdict(history[-1]) if history else None,
         "seconds": round(sum(report.seconds for report in history), 1),
         "energy_kwh": energy_of(history),
@@ -319,6 +329,7 @@ def command_of(config: TrainConfig) -> str:
     defaults = TrainConfig()
     for name in (
         "space",
+        "epoch_photos",
         "epochs",
         "full_resolution_epochs",
         "frozen_epochs",

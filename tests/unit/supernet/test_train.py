@@ -104,6 +104,7 @@ def test_a_state_of_another_configuration_is_refused(tmp_path: Path) -> None:
         ({"learning_rate": 0.0}, "learning_rate"),
         ({"seed": -1}, "seed"),
         ({"data": ("osie", "crowd"), "data_weights": (1.0,)}, "data_weights"),
+        ({"epoch_photos": 15}, "epoch_photos"),
         ({"warm_start": Path("a"), "start_from": Path("b")}, "start_from"),
         ({"largest_every": 0}, "largest_every"),
         ({"optimizer": "adam"}, "optimizer"),
@@ -155,6 +156,7 @@ def train_in_two(config: TrainConfig, epochs: int) -> Path:
     "changes",
     [
         {"precision": "bf16", "optimizer": "adamw", "learning_rate": 2e-3, "mixed": True},
+        {"epoch_photos": 24, "mixed": True},
         {"largest_every": 2, "accumulate": 2, "schedule": "restarts", "restart_epochs": 1},
         *({"distillation": name} for name in DISTILLATIONS if name != "none"),
         {"distillation": "pkd", "optimizer": "adamw", "learning_rate": 2e-3},
