@@ -175,7 +175,7 @@ def _latency_ms(path: Path) -> float:
     from supernet.runtime import measure_latency, onnx_session
 
     session = onnx_session(path)
-    first = measure_latency(session, runs=1, warm_up=1).median_ms
+    first = measure_latency(session, runs=1, warm_up=0).median_ms
     fewest, most = _LATENCY_RUNS
     runs = min(max(int(_TIMED_MS / first), fewest), most)
     return measure_latency(session, runs=runs, warm_up=0).median_ms

@@ -21,6 +21,7 @@ import time
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from importlib import metadata as packages
@@ -131,7 +132,7 @@ def export_onnx(
         path,
         lambda file: file.write_bytes(content),
         lambda file: onnx_session(file).run(None, {"image": feed})[0],
-        expected=_torch_maps(net, compared),
+        expected=lambda: _torch_maps(net, compared),
         tolerance=TOLERANCES[precision] if tolerance is None else tolerance,
     )
     seconds = time.perf_counter() - began
@@ -187,7 +188,7 @@ def export_reference(
         path,
         lambda file: file.write_bytes(content),
         lambda file: onnx_session(file).run(None, {"image": photos})[0],
-        expected=_torch_maps(net, photos),
+        expected=lambda: _torch_maps(net, photos),
         tolerance=TOLERANCES["fp32"] if tolerance is None else tolerance,
     )
     seconds = time.perf_counter() - began
@@ -220,7 +221,7 @@ def export_torch(
         path,
         lambda file: torch.export.save(program, file, extra_files={METADATA_FILE: json.dumps(properties)}),
         run,
-        expected=_torch_maps(net, photos),
+        expected=lambda: _torch_maps(net, photos),
         tolerance=TOLERANCES["fp32"],
     )
     seconds = time.perf_counter() - began
@@ -262,7 +263,7 @@ def export_openvino(
         path,
         lambda file: _pack(file, write, properties),
         run,
-        expected=_torch_maps(net, photos),
+        expected=lambda: _torch_maps(net, photos),
         tolerance=TOLERANCES[precision],
     )
     seconds = time.perf_counter() - began
@@ -480,11 +481,21 @@ def _write_checked(
     write: Callable[[Path], object],
     run: Callable[[Path], Maps],
     *,
-    expected: Maps,
+    expected: Callable[[], Maps],
     tolerance: float | None,
 ) -> dict[str, Any]:
-    """`write` a temporary file, `run` it, compare, and only then give it its name. Raises ExportError."""
-    return _write_once(path, write, lambda file: _compare(expected, run(file), tolerance))
+    """`write` a temporary file, `run` it, compare, and only then give it its name. Raises ExportError.
+
+    What is `expected` is computed meanwhile.
+    """
+    with ThreadPoolExecutor(1) as beside:
+        truth = beside.submit(expected)
+
+        def check(file: Path) -> tuple[float, float]:
+            found = run(file)
+            return _compare(truth.result(), found, tolerance)
+
+        return _write_once(path, write, check)
 
 
 def _write_once(
@@ -494,10 +505,10 @@ def _write_once(
     try:
         with atomic_path(path) as file:
             write(file)
-            error, correlation = check(file)
             with file.open("rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
             size = file.stat().st_size
+            error, correlation = check(file)
     except OSError as problem:
         raise ExportError(
             f"{path} cannot be written: {problem.strerror or problem}.",
