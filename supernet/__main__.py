@@ -45,7 +45,8 @@ def train_command(
         list[float] | None, typer.Option(help="Share of each data set, in their order. [default: equal]")
     ] = None,
     epoch_photos: Annotated[
-        int | None, typer.Option(help="Photos of an epoch, drawn anew for each. [default: as many as there are]")
+        int | None,
+        typer.Option(help="Photos of an epoch, drawn anew for each. [default: as many as there are]"),
     ] = None,
     out: Annotated[Path, typer.Option(help="Checkpoint to write, ….safetensors.")] = _DEFAULTS.out,
     space: Annotated[str, typer.Option(help="Search space.")] = _DEFAULTS.space,

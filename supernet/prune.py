@@ -21,6 +21,7 @@ The recipe of the paper: 300 epochs of batch 24 at 224×224 with flips, learning
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 from types import TracebackType
@@ -49,6 +50,9 @@ STRENGTH = 3.0
 
 THRESHOLD = 1e-20
 """|γ| below which the paper removes a channel."""
+
+FAST_MULTIPLE = 16
+"""Runtimes compute 8 or 16 channels at once: with other numbers of them a pruned XS took longer than a whole one."""
 
 Net = TypeVar("Net", bound=nn.Module)
 Layers = Mapping[nn.BatchNorm2d, nn.Module]
@@ -174,10 +178,11 @@ def _blocks(net: CSNet) -> Iterator[ILBlock]:
         yield from cast(Sequence[ILBlock], stage)
 
 
-def _strong(gamma: Tensor, threshold: float) -> Tensor:
-    """Indices of |γ| ≥ threshold, or of the largest where there is none."""
-    keep = (gamma.abs() >= threshold).nonzero().flatten()
-    return keep if len(keep) else gamma.abs().argmax().view(1)
+def _strong(gamma: Tensor, threshold: float, multiple: int = 1) -> Tensor:
+    """Indices of |γ| ≥ threshold and of the next largest up to a `multiple`, which is also the least number."""
+    strong = int((gamma.abs() >= threshold).sum())
+    count = max(multiple, multiple * math.ceil(strong / multiple))
+    return gamma.abs().argsort(descending=True, stable=True)[:count].sort().values
 
 
 def _strong_of(layer: GOctConv, threshold: float, each_scale: bool = False) -> Kept:
@@ -236,23 +241,23 @@ def _copy_channels(new: nn.Module, old: nn.Module, keep: Tensor) -> None:
 
 
 @torch.no_grad()
-def prune_bottlenecks(net: Net, threshold: float = THRESHOLD) -> Net:
+def prune_bottlenecks(net: Net, threshold: float = THRESHOLD, *, multiple: int = 1) -> Net:
     """A copy of one of our networks whose bottlenecks lack the channels with small depthwise |γ|.
 
-    Widths of stages stay. A channel with γ = 0 gives the constant swish(β): its part in the projection moves
-    into the batch norm behind, its part in an SE gate into the gate's bias, so that the function stays the
-    same, except behind a gate where β ≠ 0.
+    Widths of stages stay. Of the weak channels the strongest stay too, up to a `multiple`. A channel with γ = 0 gives
+    the constant swish(β): its part in the projection moves into the batch norm behind, its part in an SE gate into
+    the gate's bias, so that the function stays the same, except behind a gate where β ≠ 0.
     """
     small = copy.deepcopy(net)
     for block in small.modules():
         if isinstance(block, MBConv) and isinstance(block.expand, ConvBN):
-            _prune_bottleneck(block, block.expand, threshold)
+            _prune_bottleneck(block, block.expand, threshold, multiple)
     return small
 
 
-def _prune_bottleneck(block: MBConv, expand: ConvBN, threshold: float) -> None:
+def _prune_bottleneck(block: MBConv, expand: ConvBN, threshold: float, multiple: int) -> None:
     depthwise, project = block.depthwise, block.project
-    keep = _strong(depthwise.bn.weight, threshold)
+    keep = _strong(depthwise.bn.weight, threshold, multiple)
     gone = torch.ones_like(depthwise.bn.weight, dtype=torch.bool).index_fill(0, keep, False)
     constant = F.silu(depthwise.bn.bias[gone])  # (channels that go,)
     if isinstance(block.se, SqueezeExcite):

@@ -46,7 +46,7 @@ from supernet.finetune import (
 from supernet.fixed import load_net, save_net
 from supernet.images import resize_maps, resize_photos, to_tensor
 from supernet.network import SaliencyNet, Supernet, extract
-from supernet.prune import prune_bottlenecks, prune_csnet
+from supernet.prune import FAST_MULTIPLE, prune_bottlenecks, prune_csnet
 from supernet.settings_checks import require_choices
 from supernet.space import get_space
 from supernet.warmstart import begin_with_truths, load_source, logits_of_truths, warm_start
@@ -219,7 +219,7 @@ def open_teacher(job: Job) -> SaliencyNet:
 def pruned(net: FixedNet, threshold: float) -> FixedNet:
     """A copy without the channels whose batch-norm scale is below `threshold`. Raises SettingsError for FastSal."""
     if isinstance(net, SaliencyNet):
-        return prune_bottlenecks(net, threshold)
+        return prune_bottlenecks(net, threshold, multiple=FAST_MULTIPLE)
     if isinstance(net.net, CSNet):
         small = ReferenceNet(prune_csnet(net.net, threshold), net.resolution)
         small.renormalise, small.scale, small.shift = net.renormalise, net.scale, net.shift

@@ -213,3 +213,18 @@ def test_our_bottlenecks_without_weak_channels_stay() -> None:
     assert [p.shape for p in small.parameters()] == [p.shape for p in net.parameters()]
     tiny = prune_bottlenecks(net, threshold=1e9)
     assert tiny(photos(1, 64)).shape == (1, 64, 64)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("multiple", [1, 8, 16])
+def test_channels_that_stay_are_a_multiple(multiple: int) -> None:
+    net = subnet()
+    for norm in watched_layers(net):
+        norm.weight.copy_(torch.linspace(-1, 1, norm.num_features))
+    small = prune_bottlenecks(net, threshold=0.7, multiple=multiple)
+    for whole, cut in zip(watched_layers(net), watched_layers(small), strict=True):
+        strong = int((whole.weight.abs() >= 0.7).sum())
+        fewest = min(whole.num_features, multiple * -(-strong // multiple))
+        assert cut.num_features == fewest
+        assert float(cut.weight.abs().min()) >= float(whole.weight.abs().sort().values[-fewest])
+    assert small(photos(1, 64)).shape == (1, 64, 64)
