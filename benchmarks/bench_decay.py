@@ -219,10 +219,10 @@ def main() -> None:
             "XS with its weakest channels cut out",
             pd.DataFrame(subnet_rows(folder, options.subnet_epochs, options.share, options.limit)),
             command=" ".join(["python benchmarks/bench_decay.py", *sys.argv[1:]]),
-            note=f"{options.subnet_epochs} epochs on OSIE's first 420 training photos with dynamic decay, the "
-            f"weakest {100 * options.share:.0f} % of the bottlenecks' channels removed as far as multiples of "
-            f"{FAST_MULTIPLE} stay, "
-            f"{options.subnet_epochs} more epochs (none in the last row). OSIE validation; latency in turns, wall time.",
+            note=f"{options.subnet_epochs} epochs on OSIE's first 420 training photos with dynamic decay; the "
+            f"weakest {100 * options.share:.0f} % of the bottlenecks' channels removed, as far as multiples of "
+            f"{FAST_MULTIPLE} stay; {options.subnet_epochs} more epochs (none in the last row). OSIE validation; "
+            "latency in turns, wall time.",
         )
 
 
