@@ -259,6 +259,12 @@ def kill_ray_head(campaign: Campaign) -> None:
         kill(pid)
 
 
+def last_words(log: Path, lines: int = 80) -> str:
+    """The end of the service's log without the requests."""
+    told = [line for line in log.read_text().splitlines() if " GET /v1/" not in line]
+    return "\n".join(told[-lines:])
+
+
 def undisturbed(
     results: Path, seeds: Iterable[int], evaluations: int, islands: int | None
 ) -> dict[int, list[str]]:
@@ -324,12 +330,12 @@ def attack(
             recoveries = carry_out(campaign, kills, how, rng, seconds)
             campaign.finish()
         except TimeoutError:
-            print(campaign.log.read_text()[-5000:])
+            print(last_words(campaign.log))
             raise
         seeds = (seed for seed, _ in campaign.jobs)
         verdict = campaign.verdict(undisturbed(results, seeds, evaluations, islands))
         if verdict["lost"] or verdict["twice"] or verdict["changed"]:
-            print(campaign.log.read_text()[-5000:])
+            print(last_words(campaign.log))
     rows = [
         {"scenario": scenario, "killed": name, "kills": len(found), "recovery s": max(found)}
         for name, found in recoveries.items()
