@@ -1,6 +1,6 @@
 """Does measuring a front pay? Verification against a predicted front, at the same number of real measurements.
 
-    python benchmarks/bench_verify.py [--seeds 5] [--minutes 3.5] [--budget-ms 9] [--measurements 20] [--photos 40]
+    python benchmarks/bench_verify.py [--seeds 5] [--minutes 3.5] [--budget-ms MS] [--measurements 20] [--photos 40]
 
 Accuracy is measured on photos that no supernet is trained on, latency by timing the exported subnet. Every value is
 kept under runs/bench-verify, so a run that is out of minutes is continued by the next one: the seeds that are
@@ -212,7 +212,9 @@ def make_setting(arguments: argparse.Namespace, deadline: float) -> Setting:
     ]
     folder = arguments.folder / f"{bench.file.fingerprint}-{arguments.photos}-photos"
     pooled = [Pooled(MeasuredTable(bench.space, meter, folder), deadline) for meter in meters]
-    return Setting(bench, pooled, arguments.budget_ms, arguments.measurements)
+    least = float(device.predictor.predict(bench.space.encode(bench.space.smallest())[None]).mean[0])
+    budget = arguments.budget_ms or round(1.2 * least, 1)
+    return Setting(bench, pooled, budget, arguments.measurements)
 
 
 @dataclass(frozen=True)
@@ -330,7 +332,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--supernet", default="salnas-osie")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--minutes", type=float, default=3.5)
-    parser.add_argument("--budget-ms", type=float, default=9.0)
+    parser.add_argument("--budget-ms", type=float, help="by default 1.2 times that of the smallest subnet")
     parser.add_argument("--measurements", type=int, default=20)
     parser.add_argument("--photos", type=int, default=40)
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "bench-verify")
@@ -372,7 +374,7 @@ def publish(
     ours = f"{fitted}, then {arguments.measurements} for a verified front"
     samples = pd.DataFrame([("SalNAS", ours), *PUBLISHED], columns=["method", "real evaluations"])
     command = (
-        f"python benchmarks/bench_verify.py --seeds {arguments.seeds} --budget-ms {arguments.budget_ms:g} "
+        f"python benchmarks/bench_verify.py --seeds {arguments.seeds} --budget-ms {setting.budget:g} "
         f"--measurements {arguments.measurements} --photos {arguments.photos}"
     )
     content = {
