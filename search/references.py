@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from search.front import Front
 from search.problem import Objective
 from supernet.baselines.measured import ReferencePoint
 from supernet.baselines.registry import find_model
 
 Place = tuple[float, float]
 """Values of the first and the second objective, in their units."""
+
+REACH = 2.0
+"""A model at more than so many times what a front's dearest subnet costs would press the front into a line."""
 
 
 def place_references(
@@ -30,6 +34,12 @@ def place_references(
         if up is not None and across is not None:
             found[point.title] = up, across
     return found
+
+
+def within_reach(places: Mapping[str, Place], fronts: Iterable[Front]) -> dict[str, Place]:
+    """The places that a plot of `fronts` can show (see `REACH`)."""
+    dearest = max(float(front.table[front.objectives[1].name].max()) for front in fronts)
+    return {title: place for title, place in places.items() if place[1] <= REACH * dearest}
 
 
 def _value(point: ReferencePoint, name: str, request: Mapping[str, Any]) -> float | None:

@@ -319,22 +319,27 @@ def front_plot(
 ) -> None:
     """Draw one front, several in one picture, or what several runs of one search attain."""
     from search.plot import plot_attainment, plot_fronts
-    from search.references import place_references
+    from search.references import place_references, within_reach
 
     named, request, known = _named_fronts(fronts, objective, server, models=models and not attainment)
     placed: dict[str, tuple[float, float]] = {}
+    shown: dict[str, tuple[float, float]] = {}
     if attainment:
         plot_attainment(list(named.values()), out, title=title, budget=budget)
     else:
         placed = place_references(known, next(iter(named.values())).objectives, request)
-        plot_fronts(named, out, title=title, budget=budget, references=placed)
+        shown = within_reach(placed, named.values())
+        plot_fronts(named, out, title=title, budget=budget, references=shown)
+    outside = [title for title in placed if title not in shown]
     found = {
         "path": str(out),
         "fronts": list(named),
-        "models": list(placed),
+        "models": list(shown),
+        "models_outside": outside,
         "size_bytes": out.stat().st_size,
     }
-    _show(as_json, found, lambda: Text(f"Drawn in {out}"))
+    left_out = f"; too far to the right for it: {', '.join(outside)}" if outside else ""
+    _show(as_json, found, lambda: Text(f"Drawn in {out}{left_out}"))
 
 
 @front_app.command("compare")

@@ -353,11 +353,19 @@ def test_reference_models_are_named_points(visit: Visit) -> None:
         "latency_ms": {"cpu-1-thread": 21.5},
     }
     nowhere = {**model, "title": "Never timed", "latency_ms": {}}
+    slow = {
+        **model,
+        "title": "Slow",
+        "latency_ms": {"cpu-1-thread": 9000.0},
+        "macs": 9e12,
+        "parameters": 9e12,
+    }
     objects = {**model, "title": "CSNet", "task": "salient object"}
     unscored = {key: value for key, value in model.items() if key != "held_out_accuracy"}
-    answer(visit, "**/v1/models", {"models": [model, nowhere, unscored, objects]})
+    answer(visit, "**/v1/models", {"models": [model, nowhere, unscored, objects, slow]})
     visit.front()
     expect(visit.page.locator(".legend-row")).to_contain_text("reference model")
+    expect(visit.page.locator(".legend-row")).to_contain_text("Beyond the plot: Slow: 9,000 ms, CC 0.710")
     expect(visit.page.locator(".textpoint")).to_have_text("FastSal A")
     named_ones = visit.page.locator(".plot-canvas").evaluate(
         "(plot) => plot.data.filter((trace) => trace.mode === 'markers+text').map(({ x, y }) => [x[0], y[0]])"

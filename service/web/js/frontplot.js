@@ -19,6 +19,7 @@ import { CONFIG, baseLayout, colour, faded, loadPlotly, plotlyIfLoaded, seriesCo
 
 const MANY = 2500; // points from which WebGL draws them
 const MARGIN = { l: 62, r: 18, t: 30, b: 50 };
+const REACH = 2; // a model at more than so many times what the dearest subnet costs would press the front into a line
 const THUMB = 22;
 const PICTURE = { width: 1200, height: 760 };
 
@@ -245,7 +246,9 @@ export class FrontPlot {
         hovertemplate: "%{text}<extra></extra>",
       });
     }
-    const models = placed(this.models, x, front);
+    const dearest = Math.max(...front.subnets.map((subnet) => valueOf(subnet, x) ?? 0));
+    const all = placed(this.models, x, front);
+    const [models, far] = [all.filter((model) => model.x <= REACH * dearest), all.filter((model) => model.x > REACH * dearest)];
     if (models.length) {
       traces.push({
         x: models.map((model) => model.x / scale), y: models.map((model) => model.y), type: "scatter", mode: "markers+text", name: "reference model",
@@ -254,7 +257,8 @@ export class FrontPlot {
         hovertemplate: models.map((model) => `<b>${model.title}</b><br>${metricName(front.accuracy_metric)} ${inUnits("accuracy", model.y)} · ${withUnit(x, model.x)}<br>measured<extra></extra>`),
       });
     }
-    return { traces, legend: legendOf(kinds, measured.length > 0, models.length > 0, this.view, front) };
+    const outside = far.map((model) => `${model.title}: ${withUnit(x, model.x)}, ${metricName(front.accuracy_metric)} ${inUnits("accuracy", model.y)}`);
+    return { traces, legend: legendOf(kinds, measured.length > 0, models.length > 0, outside, this.view, front) };
   }
 
   /** The axes as they are drawn. @private */
@@ -451,13 +455,14 @@ function colouring(front, space, by) {
   }));
 }
 
-/** @param {{text: string, colour: string}[]} kinds @param {boolean} measured @param {boolean} models @param {View} view @param {Front} front */
-function legendOf(kinds, measured, models, view, front) {
+/** @param {{text: string, colour: string}[]} kinds @param {boolean} measured @param {boolean} models @param {string[]} outside @param {View} view @param {Front} front */
+function legendOf(kinds, measured, models, outside, view, front) {
   const entries = kinds.map((kind) => h("li", null, h("i", { class: "swatch", style: { background: kind.colour } }), kind.text));
   if (view.colour !== "resolution") entries.unshift(h("li", null, `${geneText(view.colour)}:`));
   if (measured) entries.push(h("li", null, h("i", { class: "swatch diamond" }), "measured"));
   if (models) entries.push(h("li", null, h("i", { class: "swatch model" }), "reference model"));
   if (view.intervals && front.subnets.some((subnet) => subnet.accuracy && subnet.accuracy.low !== null)) entries.push(h("li", null, h("i", { class: "swatch band" }), "interval of the prediction"));
+  if (outside.length) entries.push(h("li", { class: "outside" }, `Beyond the plot: ${outside.join("; ")}`));
   return entries;
 }
 

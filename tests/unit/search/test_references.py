@@ -11,7 +11,7 @@ from PIL import Image
 
 from search.plot import plot_fronts
 from search.problem import Objective
-from search.references import place_references
+from search.references import place_references, within_reach
 from supernet.baselines.measured import ReferencePoint
 from tests.unit.search.test_plot import front_of
 
@@ -57,6 +57,13 @@ def test_what_finds_objects_has_no_place() -> None:
     csnet = replace(FASTSAL, name="csnet-x1", title="CSNet ×1-L")
     found = place_references([csnet, FASTSAL], objectives("accuracy", "latency_ms"), REQUEST)
     assert list(found) == ["FastSal A"]
+
+
+def test_what_is_far_to_the_right_is_not_drawn() -> None:
+    front = front_of(0)
+    dearest = float(front.table[front.objectives[1].name].max())
+    places = {"near": (0.7, 2 * dearest), "fast": (0.7, 0.0), "far": (0.7, 2.01 * dearest)}
+    assert list(within_reach(places, [front])) == ["near", "fast"]
 
 
 def test_they_are_drawn_with_their_names(tmp_path: Path) -> None:
