@@ -235,6 +235,11 @@ def shown(estimate: dict[str, Any]) -> float:
     return float(next(value for value in known if value is not None))
 
 
+def three_digits(value: float) -> str:
+    """As the page writes a quantity below a thousand."""
+    return f"{value:#.3g}".rstrip(".")
+
+
 def latency(subnet: dict[str, Any]) -> float:
     return shown(subnet["latency_ms"])
 

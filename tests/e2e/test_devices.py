@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Route, expect
 
-from tests.e2e.conftest import Service, Visit
+from tests.e2e.conftest import Service, Visit, three_digits
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +33,7 @@ def test_devices_say_how_well_they_are_predicted(visit: Visit, service: Service)
     expect(row).to_contain_text(f"within ±10 %{round(100 * device['quality']['within_10'])} %")
     smallest = service.post("/v1/subnets:describe", {"arch": "min"})["predictions"]["latency_ms"]
     expected = smallest[device["id"]]["measured"] or smallest[device["id"]]["predicted"]
-    expect(row.locator("td.n").first).to_contain_text(f"{expected:.2f}")
+    expect(row.locator("td.n").first).to_contain_text(three_digits(expected))
 
 
 def test_a_device_is_registered_from_a_csv_and_removed(

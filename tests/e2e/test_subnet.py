@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from tests.e2e.conftest import DESKTOP, PHONE, Service, Visit, overflow
+from tests.e2e.conftest import DESKTOP, PHONE, Service, Visit, overflow, three_digits
 from tests.fixtures.tiny import write_photo
 
 pytestmark = pytest.mark.slow
@@ -68,8 +68,8 @@ def test_numbers_say_their_interval_and_their_device(visit: Visit, largest: Any)
     visit.go(f"#/subnet/{largest['id']}")
     row = visit.page.locator(".subnet-card .numbers > div", has_text="Latency, cpu-1-thread")
     expected = largest["predictions"]["latency_ms"]["cpu-1-thread"]
-    expect(row).to_contain_text(f"{expected['predicted']:.1f}")
-    expect(row).to_contain_text(f"{expected['low']:.1f}–{expected['high']:.1f}")
+    expect(row).to_contain_text(three_digits(expected["predicted"]))
+    expect(row).to_contain_text(f"{three_digits(expected['low'])}–{three_digits(expected['high'])}")
     visit.page.locator("summary", has_text="Other metrics and devices").click()
     shown = visit.page.locator(".more-numbers").inner_text()
     others = Counter(name for name in ("NSS", "SIM", "AUC", "KLD", "cpu-2-threads") if name in shown)
