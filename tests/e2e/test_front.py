@@ -367,7 +367,7 @@ def test_reference_models_are_named_points(visit: Visit) -> None:
     answer(visit, "**/v1/models", {"models": [model, nowhere, unscored, objects, slow]})
     visit.front()
     expect(visit.page.locator(".legend-row")).to_contain_text("reference model")
-    expect(visit.page.locator(".legend-row")).to_contain_text("Beyond the plot: Slow: 9,000 ms, CC 0.710")
+    expect(visit.page.locator(".annotation-text")).to_have_text("Slow: CC 0.710 at 9,000\u00a0ms →")
     expect(visit.page.locator(".textpoint")).to_have_text("FastSal A")
     named_ones = visit.page.locator(".plot-canvas").evaluate(
         "(plot) => plot.data.filter((trace) => trace.mode === 'markers+text').map(({ x, y }) => [x[0], y[0]])"

@@ -177,11 +177,11 @@ export class FrontPlot {
     if (!this.front) return;
     const plotly = await loadPlotly();
     if (!this.plot.isConnected) return;
-    const { traces, legend } = this.traces();
+    const { traces, legend, beyond } = this.traces();
     const titles = { x: axisTitle(this.view.x, this.front.accuracy_metric, this.front.device), y: axisTitle("accuracy", this.front.accuracy_metric, this.front.device) };
     const { width, height } = this.box.getBoundingClientRect();
     if (width < 480) titles.y = metricName(this.front.accuracy_metric);
-    const layout = baseLayout({ ...titles, margin: MARGIN });
+    const layout = { ...baseLayout({ ...titles, margin: MARGIN }), annotations: beyond };
     this.key = `${this.view.x} ${this.front.subnets.length} ${this.front.hypervolume}`;
     Object.assign(layout, { width: Math.round(width), height: Math.round(height), uirevision: this.key });
     await plotly.react(this.plot, traces, layout, CONFIG);
@@ -257,8 +257,11 @@ export class FrontPlot {
         hovertemplate: models.map((model) => `<b>${model.title}</b><br>${metricName(front.accuracy_metric)} ${inUnits("accuracy", model.y)} · ${withUnit(x, model.x)}<br>measured<extra></extra>`),
       });
     }
-    const outside = far.map((model) => `${model.title}: ${withUnit(x, model.x)}, ${metricName(front.accuracy_metric)} ${inUnits("accuracy", model.y)}`);
-    return { traces, legend: legendOf(kinds, measured.length > 0, models.length > 0, outside, this.view, front) };
+    const beyond = far.map((model, index) => ({
+      text: `${model.title}: ${metricName(front.accuracy_metric)} ${inUnits("accuracy", model.y)} at ${withUnit(x, model.x)} →`, showarrow: false,
+      xref: "paper", yref: "paper", x: 1, xanchor: "right", y: 0.02 + 0.06 * index, yanchor: "bottom", font: { color: colour("series-4"), size: 12 },
+    }));
+    return { traces, legend: legendOf(kinds, measured.length > 0, models.length > 0, this.view, front), beyond };
   }
 
   /** The axes as they are drawn. @private */
@@ -379,7 +382,7 @@ export class FrontPlot {
     layout.yaxis.range = [...yaxis.range];
     const ink = colour("ink");
     /** @type {Object<string, unknown>[]} */
-    const notes = [];
+    const notes = [...this.traces().beyond];
     /** @type {Object<string, unknown>[]} */
     const shapes = [];
     const point = (/** @type {Subnet|undefined} */ subnet, /** @type {string} */ text, /** @type {[number, number]} */ [ax, ay]) => {
@@ -455,14 +458,13 @@ function colouring(front, space, by) {
   }));
 }
 
-/** @param {{text: string, colour: string}[]} kinds @param {boolean} measured @param {boolean} models @param {string[]} outside @param {View} view @param {Front} front */
-function legendOf(kinds, measured, models, outside, view, front) {
+/** @param {{text: string, colour: string}[]} kinds @param {boolean} measured @param {boolean} models @param {View} view @param {Front} front */
+function legendOf(kinds, measured, models, view, front) {
   const entries = kinds.map((kind) => h("li", null, h("i", { class: "swatch", style: { background: kind.colour } }), kind.text));
   if (view.colour !== "resolution") entries.unshift(h("li", null, `${geneText(view.colour)}:`));
   if (measured) entries.push(h("li", null, h("i", { class: "swatch diamond" }), "measured"));
   if (models) entries.push(h("li", null, h("i", { class: "swatch model" }), "reference model"));
   if (view.intervals && front.subnets.some((subnet) => subnet.accuracy && subnet.accuracy.low !== null)) entries.push(h("li", null, h("i", { class: "swatch band" }), "interval of the prediction"));
-  if (outside.length) entries.push(h("li", { class: "outside" }, `Beyond the plot: ${outside.join("; ")}`));
   return entries;
 }
 

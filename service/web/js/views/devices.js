@@ -22,7 +22,7 @@ export function mount(root) {
 class DevicesView {
   /** @param {HTMLElement} root */
   constructor(root) {
-    this.list = h("div", null, h("section", { class: "card skeleton", style: { height: "240px" } }));
+    this.list = h("div", null, h("section", { class: "card skeleton", style: { height: "430px" } }));
     this.timer = 0;
     root.append(
       h("div", { class: "page-head" }, h("h1", null, "Devices"), h("p", { class: "muted" }, "Where the latency of every subnet can be predicted, and its energy where that was measured.")),
