@@ -50,7 +50,7 @@ from supernet.network import SaliencyNet
 from supernet.runtime import measure_latency, onnx_session
 from supernet.workshop import FixedNet, mask_predictor, open_network
 
-MODELS = ("fastsal-a", "fastsal-c", "csnet-x1", "csnet-x2")
+MODELS = ("fastsal-a", "fastsal-c", "csnet-x1", "csnet-x2", "csnet-x1-fixations", "csnet-x2-fixations")
 METRICS = ("cc", "kld", "nss", "sim", "auc")
 DEVICES = {1: "cpu-1-thread", 2: "cpu-2-threads"}
 SMALLER_BATCH = {"fastsal-c": 8}
@@ -65,8 +65,9 @@ NOTE = (
     "Latency: onnxruntime, batch 1, medians of runs in turns; throughput at batch 64 (FastSal C: 8), both wall time "
     "that other work on the machine lengthens, alike for all rows: compare rows, not machines. Energy and CO₂ are "
     "estimates of CodeCarbon (offline, from the processor's model and load), one thread. CC: OSIE validation, 200 "
-    "photos; the rows without one have random weights. CSNet finds salient objects, untrained for fixations. "
-    "EfficientNet: MONAI's, under our decoder. FastSal and XS trained alone: `make train-models`."
+    "photos; the rows without one have random weights. CSNet finds salient objects; the rows called fixations are "
+    "its authors' weights, trained further on OSIE. EfficientNet: MONAI's, under our decoder. What is trained, "
+    "FastSal and XS alone too, is so by `make train-models`: one recipe."
 )
 
 

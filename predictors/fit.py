@@ -5,23 +5,20 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
 import typer
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table as Display
 
 from predictors.accuracy import AccuracyPredictors, fit_accuracy
 from predictors.collect import LastPhotos, collect_accuracy, collect_latency
-from predictors.collect import Progress as Callback
 from predictors.devices import predictor_path, table_path
 from predictors.executors import Executor
 from predictors.latency import LatencyPredictor, fit_latency
@@ -36,6 +33,7 @@ from supernet.errors import DataError, SalnasError
 from supernet.evaluate import build_evaluation_set
 from supernet.metric_names import METRICS
 from supernet.network import Supernet
+from supernet.progress import shown_progress
 from supernet.space import Rows, Space
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -181,7 +179,7 @@ def measure_accuracy(
         rows = spread(rows_of_ids(supernet.space, _ids_of(front)), subnets)
     else:
         rows = covering_rows(supernet.space, np.random.default_rng(job.seed), subnets)
-    with _progress("Evaluating subnets") as step:
+    with shown_progress("Evaluating subnets") as step:
         collect_accuracy(
             supernet,
             rows[first::step_of_part],
@@ -244,7 +242,7 @@ def measure_latency(
         device = cpu_device(number, runtime_name)
         about = {**describe_machine(), "runtime": runtime_name, "threads": number}
         plan = TimingPlan(rounds=rounds)
-        with _progress(f"Timing subnets on {device}") as step:
+        with shown_progress(f"Timing subnets on {device}") as step:
             collect_latency(
                 supernet.space,
                 rows,
@@ -359,14 +357,6 @@ def _command() -> str:
     words = [Path(word).name if word.startswith(("/", "~")) else word for word in sys.argv[1:]]
     program = ["salnas"] if Path(sys.argv[0]).name == "salnas" else ["python", "-m", "predictors.collect"]
     return shlex.join([*program, *words])
-
-
-@contextmanager
-def _progress(label: str) -> Iterator[Callback]:
-    columns: tuple[Any, ...] = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task(label, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 if __name__ == "__main__":

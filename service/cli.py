@@ -29,6 +29,7 @@ from service.models_cli import register as register_models
 from service.settings import Settings
 from supernet.errors import SalnasError, SettingsError
 from supernet.formats import check_precision, suffix_of
+from supernet.progress import shown_progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -192,7 +193,7 @@ def search(
                 "supernet": supernet,
             }
             asked = {name: value for name, value in wanted.items() if value is not None}
-            with _progress("measuring" if verify else "searching", evaluations) as advance:
+            with shown_progress("measuring" if verify else "searching", evaluations) as advance:
                 found = service.search(asked, advance, out=out, resume=resume)
             _show_search(as_json, found, out)
             return
@@ -209,7 +210,7 @@ def search(
         engine=engine,
     )
     what = ("measuring", None) if verify else ("searching", request.stop().evaluations)
-    with _islands(bench, islands) as where, _progress(*what) as advance:
+    with _islands(bench, islands) as where, shown_progress(*what) as advance:
         if verify:
             result: SearchResult = bench.verify(
                 request,
@@ -222,7 +223,7 @@ def search(
         else:
             result = bench.search(
                 request,
-                on_generation=lambda g: advance(g.evaluations, None),
+                on_generation=lambda g: advance(g.evaluations),
                 directory=out,
                 resume=resume,
                 **where,
@@ -526,7 +527,7 @@ def _predict_film(
     target = out if out.suffix else out / f"{films[0].stem}.mp4"
     bench = _workbench(supernet)
     chosen = bench.arch(arch, files=True)
-    with _progress("predicting", None) as advance:
+    with shown_progress("predicting") as advance:
         report = predict_film(lambda frame: bench.predict(chosen, frame), films[0], target, progress=advance)
     identity = {"subnet": bench.space.id_of(chosen), "supernet": bench.id}
     found = identity | {"film": str(report.path), "frames": report.frames, "fps": report.fps}
@@ -559,7 +560,7 @@ def evaluate(
     bench = _workbench(supernet)
     chosen = bench.arch(arch, files=True)
     started = time.perf_counter()
-    with _progress("evaluating", limit) as advance:
+    with shown_progress("evaluating", limit) as advance:
         evaluation = bench.evaluate(chosen, data, split=split, limit=limit, progress=advance)
     scores = evaluation.scores.to_json()
     photos = scores.pop("n")
@@ -622,7 +623,7 @@ def data_check(
     """Read every file of a data set; say what it holds and which files are wrong. Exit code 1 if any is."""
     from supernet.data.check import check_dataset
 
-    with _progress("reading", None) as advance:
+    with shown_progress("reading") as advance:
         report = check_dataset(data, progress=advance)
     _show(as_json, report.to_json(), lambda: Text("\n".join(report.lines(most))))
     if not report.is_sound:
@@ -1104,7 +1105,7 @@ def _evaluated_model(model: str, data: str, split: str, limit: int | None) -> di
 
     started = time.perf_counter()
     net = open_model(model, _settings().results)
-    with _progress("evaluating", limit) as advance:
+    with shown_progress("evaluating", limit) as advance:
         scored = evaluate_model(net, data, split=split, limit=limit, progress=advance)
     return {"subnet": model, "supernet": None, **scored, "seconds": time.perf_counter() - started}
 
@@ -1121,10 +1122,10 @@ def _model_predictor(
 
 def _each(items: Sequence[T], what: str) -> Iterator[tuple[int, T]]:
     """The items with their places, and a bar that follows."""
-    with _progress(what, len(items)) as advance:
+    with shown_progress(what, len(items)) as advance:
         for number, item in enumerate(items):
             yield number, item
-            advance(number + 1, None)
+            advance(number + 1)
 
 
 def _show_search(as_json: bool, front: Mapping[str, Any], out: Path | None) -> None:
@@ -1224,18 +1225,6 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     """Values that JSON has: paths as text, nothing for what is no finite number."""
     texts = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
     return {n: None if isinstance(v, float) and not math.isfinite(v) else v for n, v in texts.items()}
-
-
-@contextmanager
-def _progress(what: str, total: int | None) -> Iterator[Callable[[int, int | None], None]]:
-    """A bar on standard error, where that is a terminal; called with what is done and, if known, the total."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda done, known: bar.update(task, completed=done, total=total if known is None else known)
 
 
 register_models(app, _show, _service)

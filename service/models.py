@@ -50,7 +50,7 @@ def open_model(name: str, results: Path) -> FixedNet:
             f"{name} has no weights yet.",
             field="model",
             value=name,
-            remedy=f"Train it: salnas finetune {name} --start imagenet --out results/models/{name}.safetensors",
+            remedy=f"Train it: salnas finetune {name} --out results/models/{name}.safetensors",
         )
     return open_network(name, results)
 
@@ -63,8 +63,14 @@ def predict_with(net: FixedNet, *, objects: bool) -> Callable[[Image.Image], NDA
 
 
 def finds_objects(name: str) -> bool:
-    """Whether a reference model segments salient objects instead of predicting fixations."""
-    return name.startswith("csnet")
+    """Whether a reference model, or what a file holds, segments salient objects instead of predicting fixations."""
+    from supernet.baselines.registry import find_model
+    from supernet.fixed import load_net
+
+    if name.endswith(".safetensors"):
+        loss = load_net(name)[1].get("settings", {}).get("loss", "saliency")
+        return bool(loss != "saliency")
+    return find_model(name).task == "salient object"
 
 
 def evaluate_model(

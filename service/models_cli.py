@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from service import display
@@ -167,20 +166,12 @@ def register(app: typer.Typer, show: Show, service_at: Service) -> None:
 
 
 def _run(job: Job, config: FinetuneConfig, as_json: bool, show: Show, command: str) -> None:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
+    from supernet.progress import shown_progress
     from supernet.workshop import run_job
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("preparing", total=None)
+    with shown_progress("preparing") as advance:
         card = run_job(
-            job,
-            config,
-            command=command,
-            progress=lambda what, done, total: bar.update(
-                task, description=what, completed=done, total=total
-            ),
+            job, config, command=command, progress=lambda what, done, total: advance(done, total, what)
         )
     found = {"path": str(job.out), **card}
     show(as_json, found, lambda: card_view(found))

@@ -33,6 +33,7 @@ from service.scratch import clear
 from service.settings import Settings, variable
 from service.store.sql import open_store
 from service.worker import Pace, Worker
+from supernet.errors import SalnasError
 
 log = logging.getLogger(__name__)
 
@@ -185,6 +186,8 @@ def main() -> None:
     artifacts = Artifacts(settings.state / "artifacts")
     clear_leftovers(settings, artifacts)
     jobs = runners(lane, settings, benches, artifacts, islands)
+    if lane is Lane.CHORES:
+        threading.Thread(target=_rehearse, args=(benches, artifacts), name="rehearsal", daemon=True).start()
     name = f"{socket.gethostname()}:{os.getpid()}:{lane}"
     try:
         Worker(store, jobs, name=name, pace=Pace(lease=settings.lease_seconds)).run(leaving)
@@ -192,6 +195,16 @@ def main() -> None:
         store.close()
         if islands is not None and not islands.close():
             os._exit(0)  # Ray cannot be interrupted, and what it started leaves with this process
+
+
+def _rehearse(benches: Benches, artifacts: Artifacts) -> None:
+    """Load what the first export would wait for."""
+    try:
+        bench = benches.get()
+        with artifacts.incoming(".onnx") as path:
+            bench.export(bench.space.smallest(), path)
+    except (SalnasError, OSError) as error:
+        log.warning("exports could not be prepared: %s", error)
 
 
 def _islands_on_ray(

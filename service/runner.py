@@ -48,10 +48,6 @@ MEASURED = "measured"
 ANCESTORS = "ancestors"
 """Ids of the subnets that a search begins with, as JSON."""
 
-_LATENCY_RUNS = (3, 10)
-_TIMED_MS = 500.0
-"""What timing a file may take, as far as the least number of runs allows it."""
-
 _MANIFEST_FILE = "manifest.json"
 _FIRST_REPORT = 0.25
 _LONGEST_PAUSE = 5.0
@@ -158,27 +154,16 @@ class ExportRunner:
         arch = bench.arch(wanted["arch"])
         with self._artifacts.incoming(suffix_of(wanted["format"])) as path:
             report = self._export(bench, arch, path, wanted)
-            latency = _latency_ms(path) if wanted["format"] == "onnx" else None
             loss = accuracy_loss(bench.net(arch), path) if wanted["precision"] == "int8" else None
             artifact = self._artifacts.keep(path, report.sha256)
         manifest = {name: _finite(value) for name, value in asdict(report).items() if name != "path"}
         facts: dict[str, Any] = {"subnet": bench.space.id_of(arch), "artifact": artifact.name}
-        facts |= {"latency_ms": latency, "accuracy_loss": loss}
+        facts |= {"accuracy_loss": loss}
         return Outcome({**manifest, **facts, **_interface(arch, wanted["format"])}, complete=True, blobs={})
 
     def _export(self, bench: Bench, arch: Arch, path: Path, wanted: Mapping[str, Any]) -> ExportReport:
         photos = load_folder(self._photos) if wanted["precision"] == "int8" and self._photos else ()
         return bench.export(arch, path, wanted["precision"], photos, wanted["format"])
-
-
-def _latency_ms(path: Path) -> float:
-    from supernet.runtime import measure_latency, onnx_session
-
-    session = onnx_session(path)
-    first = measure_latency(session, runs=1, warm_up=0).median_ms
-    fewest, most = _LATENCY_RUNS
-    runs = min(max(int(_TIMED_MS / first), fewest), most)
-    return measure_latency(session, runs=runs, warm_up=0).median_ms
 
 
 def _interface(arch: Arch, form: str) -> dict[str, Any]:

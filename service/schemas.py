@@ -638,7 +638,9 @@ class ModelOut(_Answer):
     resolution: tuple[int, int] = Field(description="[height, width] of its input, in pixels.")
     parameters: int = Field(description="Weights and biases.")
     macs: int = Field(description="Multiply-accumulates for one photo.")
-    weights: str = Field(description="trained, published or random.")
+    weights: str = Field(
+        description="trained, published, random, or absent: trained, measured, and not here."
+    )
     licence: str = Field(description="Of its weights.")
     accuracy: dict[str, float] = Field(
         description="Scores on OSIE validation by metric; empty if not measured."

@@ -474,6 +474,7 @@ class Workbench:
             metadata=metadata,
             precision=cast("Precision", precision),
             photos=np.stack(fitted) if fitted else None,
+            timed=True,
         )
 
     def predict(self, arch: Arch, image: Image.Image) -> NDArray[np.float32]:

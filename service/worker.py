@@ -1,8 +1,7 @@
 """Workers: claim a job, hold its lease, run it, store how it ended.
 
-A thread beside the run, the keeper, renews the lease and sees when the job is to stop. Searches keep a processor
-busy for seconds to hours, so their workers are processes of their own and the service's requests stay quick; an
-export is short and needs the networks that the service has loaded, so it runs in a thread of the service.
+A thread beside the run, the keeper, renews the lease and sees when the job is to stop. Workers live in processes of
+their own (`service.processes`), so that the service's requests stay quick.
 """
 
 from __future__ import annotations

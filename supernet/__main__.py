@@ -10,12 +10,12 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from supernet.card import write_card
 from supernet.data.check import check_dataset
 from supernet.errors import SalnasError
 from supernet.processor import chosen_precision
+from supernet.progress import shown_progress
 from supernet.train import CHOICES, TrainConfig, import_checkpoint, train
 
 _DEFAULTS = TrainConfig()
@@ -104,7 +104,7 @@ def train_command(
     fresh: Annotated[bool, typer.Option("--fresh", help="Do not continue from a saved state.")] = False,
 ) -> None:
     """Train a supernet; run the same command again to continue after an interruption."""
-    with _errors() as console:
+    with _errors():
         config = TrainConfig(
             data=tuple(data or _DEFAULTS.data),
             data_weights=tuple(data_weight or ()),
@@ -137,20 +137,9 @@ def train_command(
             tensorboard=tensorboard,
             energy_country=energy_country,
         )
-        with Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=console,
-        ) as bar:
-            task = bar.add_task("preparing", total=None)
+        with shown_progress("preparing") as advance:
             path = train(
-                config,
-                resume=not fresh,
-                progress=lambda what, done, total: bar.update(
-                    task, description=what, completed=done, total=total
-                ),
+                config, resume=not fresh, progress=lambda what, done, total: advance(done, total, what)
             )
     typer.echo(str(path))
 
@@ -201,11 +190,8 @@ def data_check_command(
     most: Annotated[int, typer.Option(min=1, help="Show so many problems.")] = 20,
 ) -> None:
     """Read every file of a data set; say what it holds and which files are wrong. Exit code 1 if any is."""
-    with _errors() as console, Progress(console=console, transient=True) as bar:
-        task = bar.add_task("reading", total=None)
-        report = check_dataset(
-            data, progress=lambda done, total: bar.update(task, completed=done, total=total)
-        )
+    with _errors(), shown_progress("reading") as advance:
+        report = check_dataset(data, progress=advance)
     typer.echo(json.dumps(report.to_json(), indent=1) if as_json else "\n".join(report.lines(most)))
     if not report.is_sound:
         raise typer.Exit(1)

@@ -16,6 +16,7 @@ import copy
 import hashlib
 import io
 import json
+import os
 import tempfile
 import time
 import warnings
@@ -42,7 +43,7 @@ from supernet.formats import check_known, check_precision
 from supernet.images import normalise
 from supernet.network import SaliencyNet
 from supernet.onnx_graph import OPSET, Head, InputType, saliency_model
-from supernet.runtime import import_for_export, import_openvino, onnx_session
+from supernet.runtime import import_for_export, import_openvino, onnx_session, quick_latency_ms
 from supernet.space import get_space
 
 if TYPE_CHECKING:
@@ -67,11 +68,12 @@ METADATA_FILE = "salnas.json"
 class ExportReport:
     """A file that was written, and how it compares with torch.
 
-    parity_error  largest absolute difference of the maps over photos (a drawn one and noise, or those given); NaN
-                  for Core ML, where it is not measured
+    parity_error  largest absolute difference of the maps over photos (one, half drawn and half noise, or those
+                  given); NaN for Core ML, where it is not measured
     correlation   lowest Pearson correlation of a map with torch's; NaN for flat maps, and for Core ML
     seconds       the whole export took, with the check
     opset         of ONNX; 0 for other formats
+    latency_ms    of one photo on one thread, by few runs of the file that was checked; NaN where none were asked for
     """
 
     path: Path
@@ -83,6 +85,7 @@ class ExportReport:
     size_bytes: int
     format: str
     precision: str
+    latency_ms: float = float("nan")
 
 
 def export_onnx(
@@ -95,6 +98,7 @@ def export_onnx(
     input_type: InputType = "uint8",
     head: Head = "fast",
     tolerance: float | None = None,
+    timed: bool = False,
 ) -> ExportReport:
     """Write `net` in evaluation mode as ONNX: input `image` (batch, 3, H, W), RGB from 0 to 255, output `saliency`
     (batch, H, W) float32 in [0, 1], batch norms folded, normalisation and sigmoid inside.
@@ -105,6 +109,7 @@ def export_onnx(
     input_type of `image`; the values are the same
     head       "plain" writes the last convolutions as defined, for other runtimes than onnxruntime
     tolerance  instead of that of TOLERANCES
+    timed      time the file too, at most half a second or three runs
 
     Raises ExportError, and leaves no file, for weights that are not finite, photos that do not fit, a difference
     above the tolerance, and a path that cannot be written.
@@ -120,23 +125,36 @@ def export_onnx(
     photos = _check_photos(net, photos, needed=precision == "int8")
     net = _frozen(net)
     properties = _properties(net, metadata or {}, "onnx", precision, input_type)
-    model = saliency_model(net, input_type=input_type, head=head, half=precision == "fp16")
-    if precision == "int8":
-        model = _quantised(model, photos)
-    toolkit.helper.set_model_props(model, properties)
-    content = model.SerializeToString(deterministic=True)
-    toolkit.checker.check_model(content, full_check=True)
     compared = photos[:_COMPARED]
     feed = compared.astype(np.float32) if input_type == "float32" else compared
-    facts = _write_checked(
-        path,
-        lambda file: file.write_bytes(content),
-        lambda file: onnx_session(file).run(None, {"image": feed})[0],
-        expected=lambda: _torch_maps(net, compared),
-        tolerance=TOLERANCES[precision] if tolerance is None else tolerance,
-    )
+    latency_ms = float("nan")
+    with _torch_maps_beside(net, compared) as expected:
+        model = saliency_model(net, input_type=input_type, head=head, half=precision == "fp16")
+        if precision == "int8":
+            model = _quantised(model, photos)
+        toolkit.helper.set_model_props(model, properties)
+        content = model.SerializeToString(deterministic=True)
+        toolkit.checker.check_model(content, full_check=True)
+
+        def run(file: Path) -> Maps:
+            nonlocal latency_ms
+            session = onnx_session(file)
+            maps: Maps = session.run(None, {"image": feed})[0]
+            if timed:
+                expected()  # so that torch rests meanwhile
+                latency_ms = quick_latency_ms(session)
+            return maps
+
+        facts = _write_checked(
+            path,
+            lambda file: file.write_bytes(content),
+            run,
+            expected=expected,
+            tolerance=TOLERANCES[precision] if tolerance is None else tolerance,
+        )
     seconds = time.perf_counter() - began
-    return ExportReport(Path(path), **facts, seconds=seconds, opset=OPSET, format="onnx", precision=precision)
+    facts |= {"opset": OPSET, "format": "onnx", "precision": precision, "latency_ms": latency_ms}
+    return ExportReport(Path(path), **facts, seconds=seconds)
 
 
 def export_reference(
@@ -184,13 +202,14 @@ def export_reference(
     model = toolkit.load_from_string(stream.getvalue())
     toolkit.helper.set_model_props(model, {"licence": LICENCE, **(metadata or {}), **own})
     content = model.SerializeToString(deterministic=True)
-    facts = _write_checked(
-        path,
-        lambda file: file.write_bytes(content),
-        lambda file: onnx_session(file).run(None, {"image": photos})[0],
-        expected=lambda: _torch_maps(net, photos),
-        tolerance=TOLERANCES["fp32"] if tolerance is None else tolerance,
-    )
+    with _torch_maps_beside(net, photos) as expected:
+        facts = _write_checked(
+            path,
+            lambda file: file.write_bytes(content),
+            lambda file: onnx_session(file).run(None, {"image": photos})[0],
+            expected=expected,
+            tolerance=TOLERANCES["fp32"] if tolerance is None else tolerance,
+        )
     seconds = time.perf_counter() - began
     return ExportReport(Path(path), **facts, seconds=seconds, opset=OPSET, format="onnx", precision="fp32")
 
@@ -207,7 +226,9 @@ def export_torch(
     net = _frozen(net)
     photos = _check_photos(net, None)
     properties = _properties(net, metadata or {}, "torch", "fp32", "uint8")
-    example = torch.from_numpy(photos[:2])
+    example = torch.from_numpy(
+        photos.repeat(2, axis=0)
+    )  # of one, it would take the size of the batch as fixed
     batch = {"image": {0: torch.export.Dim("batch")}}
     with torch.no_grad():
         program = torch.export.export(_PhotoToMap(net), (example,), dynamic_shapes=batch)
@@ -217,13 +238,16 @@ def export_torch(
         loaded: Callable[[Tensor], Tensor] = torch.export.load(file).module()
         return loaded(torch.from_numpy(photos)).numpy()
 
-    facts = _write_checked(
-        path,
-        lambda file: torch.export.save(program, file, extra_files={METADATA_FILE: json.dumps(properties)}),
-        run,
-        expected=lambda: _torch_maps(net, photos),
-        tolerance=TOLERANCES["fp32"],
-    )
+    with _torch_maps_beside(net, photos) as expected:
+        facts = _write_checked(
+            path,
+            lambda file: torch.export.save(
+                program, file, extra_files={METADATA_FILE: json.dumps(properties)}
+            ),
+            run,
+            expected=expected,
+            tolerance=TOLERANCES["fp32"],
+        )
     seconds = time.perf_counter() - began
     return ExportReport(Path(path), **facts, seconds=seconds, opset=0, format="torch", precision="fp32")
 
@@ -259,13 +283,14 @@ def export_openvino(
             compiled = core.compile_model(folder / "subnet.xml", "CPU", hints)
             return np.array(compiled(photos)["saliency"])
 
-    facts = _write_checked(
-        path,
-        lambda file: _pack(file, write, properties),
-        run,
-        expected=lambda: _torch_maps(net, photos),
-        tolerance=TOLERANCES[precision],
-    )
+    with _torch_maps_beside(net, photos) as expected:
+        facts = _write_checked(
+            path,
+            lambda file: _pack(file, write, properties),
+            run,
+            expected=expected,
+            tolerance=TOLERANCES[precision],
+        )
     seconds = time.perf_counter() - began
     return ExportReport(Path(path), **facts, seconds=seconds, opset=0, format="openvino", precision=precision)
 
@@ -287,7 +312,7 @@ def export_coreml(
     check_precision("coreml", precision)
     net = _frozen(net)
     properties = _properties(net, metadata or {}, "coreml", precision, "image")
-    example = torch.from_numpy(_check_photos(net, None)[:1]).float()
+    example = torch.from_numpy(_check_photos(net, None)).float()
     with _quiet():
         toolkit = import_for_export("coremltools", "'salnas[coreml]'")
         with torch.no_grad():
@@ -389,7 +414,7 @@ def _frozen(net: SaliencyNet) -> SaliencyNet:
 
 
 def _check_photos(net: SaliencyNet | ReferenceNet, photos: Photos | None, *, needed: bool = False) -> Photos:
-    """The photos given, or a drawn one and noise. Raises ExportError."""
+    """The photos given, or one whose left half is drawn and whose right half is noise. Raises ExportError."""
     height, width = net.resolution
     if photos is not None:
         if photos.dtype == np.uint8 and len(photos) and photos.shape[1:] == (3, height, width):
@@ -398,9 +423,10 @@ def _check_photos(net: SaliencyNet | ReferenceNet, photos: Photos | None, *, nee
     elif needed:
         value = "none"
     else:
-        drawn = SyntheticDataset((0,), size=(height, width))[0].image.transpose(2, 0, 1)
-        noise = np.random.default_rng(0).integers(0, 256, (3, height, width), dtype=np.uint8)
-        return np.stack([drawn, noise])
+        photo = SyntheticDataset((0,), size=(height, width))[0].image.transpose(2, 0, 1).copy()
+        noise = np.random.default_rng(0).integers(0, 256, photo.shape, dtype=np.uint8)
+        photo[..., width // 2 :] = noise[..., width // 2 :]
+        return photo[None]
     raise ExportError(
         "Quantisation needs photos to calibrate with."
         if photos is None
@@ -484,18 +510,13 @@ def _write_checked(
     expected: Callable[[], Maps],
     tolerance: float | None,
 ) -> dict[str, Any]:
-    """`write` a temporary file, `run` it, compare, and only then give it its name. Raises ExportError.
+    """`write` a temporary file, `run` it, compare, and only then give it its name. Raises ExportError."""
 
-    What is `expected` is computed meanwhile.
-    """
-    with ThreadPoolExecutor(1) as beside:
-        truth = beside.submit(expected)
+    def check(file: Path) -> tuple[float, float]:
+        found = run(file)
+        return _compare(expected(), found, tolerance)
 
-        def check(file: Path) -> tuple[float, float]:
-            found = run(file)
-            return _compare(truth.result(), found, tolerance)
-
-        return _write_once(path, write, check)
+    return _write_once(path, write, check)
 
 
 def _write_once(
@@ -503,12 +524,11 @@ def _write_once(
 ) -> dict[str, Any]:
     """`write` a temporary file, `check` it (difference and correlation), and only then give it its name."""
     try:
-        with atomic_path(path) as file:
+        with atomic_path(path) as file, ThreadPoolExecutor(1) as beside:
             write(file)
-            with file.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            size = file.stat().st_size
+            digest = beside.submit(_saved_sha256, file)
             error, correlation = check(file)
+            facts = {"sha256": digest.result(), "size_bytes": file.stat().st_size}
     except OSError as problem:
         raise ExportError(
             f"{path} cannot be written: {problem.strerror or problem}.",
@@ -516,7 +536,21 @@ def _write_once(
             value=str(path),
             remedy="Choose a folder that you may write to, with room for about 100 MB.",
         ) from problem
-    return {"sha256": digest, "size_bytes": size, "parity_error": error, "correlation": correlation}
+    return {**facts, "parity_error": error, "correlation": correlation}
+
+
+def _saved_sha256(file: Path) -> str:
+    """Of a file, once the disk has it, which other work need not wait for."""
+    with file.open("rb") as stream:
+        os.fsync(stream.fileno())
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def _torch_maps_beside(net: SaliencyNet | ReferenceNet, photos: Photos) -> Iterator[Callable[[], Maps]]:
+    """The maps that a file should give, computed by another thread while the file is written."""
+    with ThreadPoolExecutor(1) as beside:
+        yield beside.submit(_torch_maps, net, photos).result
 
 
 @torch.no_grad()

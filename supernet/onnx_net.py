@@ -13,13 +13,13 @@ from supernet.runtime import onnx_session
 class OnnxNet(nn.Module):
     """An exported subnet. Its maps differ from those of torch by 1e-6. Raises ExportError without onnxruntime.
 
-    To make one takes as long as half a dozen runs of the network itself. Threads that have nothing to do sleep.
+    It runs on one thread. To make one takes as long as half a dozen runs of the network itself.
     """
 
-    def __init__(self, net: SaliencyNet, threads: int = 1) -> None:
+    def __init__(self, net: SaliencyNet) -> None:
         super().__init__()
         self.resolution = net.resolution
-        self.session = onnx_session(saliency_model(net).SerializeToString(), threads, spin=False)
+        self.session = onnx_session(saliency_model(net).SerializeToString())
 
     def forward(self, photos: Tensor) -> Tensor:
         """(B, 3, H, W) float32 in [-1, 1] → (B, H, W) in [0, 1]."""

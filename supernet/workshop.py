@@ -119,12 +119,13 @@ def run_job(
     if job.prune is not None:
         net = pruned(net, job.prune)
     training, held_out = training_photos(job, net)
-    if job.start == "imagenet":
-        settle(net, training)
     teacher = open_teacher(job) if job.targets != "truth" or config.hint_epochs else None
-    if job.targets != "truth" and teacher is not None:
-        from_teacher = taught(teacher, training, progress=progress)
-        training = from_teacher if job.targets == "teacher" else mixed(training, from_teacher)
+    if job.targets == "teacher" and teacher is not None:
+        training = taught(teacher, training, progress=progress)
+    if job.start == "imagenet" or (job.start == "weights" and _is_new_to_fixations(job.network)):
+        settle(net, training)
+    if job.targets == "both" and teacher is not None:
+        training = mixed(training, taught(teacher, training, progress=progress))
     history = finetune(
         net,
         training,
@@ -170,7 +171,7 @@ def starting_net(job: Job) -> tuple[FixedNet, tuple[str, ...]]:
         pretrained: tuple[str, ...] = ("",)
     elif name in model_names():
         folder = None if job.start == "random" else weights_folder()
-        usable = folder is not None and (find_model(name).weights or find_model(name).encoder_weights)
+        usable = folder is not None and (find_model(name).weights or find_model(name).start_weights)
         net = build(name, folder if usable else None)
         pretrained = ("net.encoder.",) if usable and isinstance(net.net, FastSal) else ()
     else:
@@ -179,6 +180,10 @@ def starting_net(job: Job) -> tuple[FixedNet, tuple[str, ...]]:
     if job.resolution is not None and isinstance(net, ReferenceNet):
         net.resolution = job.resolution
     return net, pretrained
+
+
+def _is_new_to_fixations(network: str) -> bool:
+    return network in model_names() and find_model(network).start_weights is not None
 
 
 def _starting_subnet(job: Job) -> SaliencyNet:
@@ -276,15 +281,16 @@ def _calibration(photos: TrainingCache, size: tuple[int, int]) -> list[Tensor]:
 
 
 def settle(net: FixedNet, training: TrainingCache) -> None:
-    """Make a network with a random decoder ready to learn: it begins with the logits of the truths.
+    """Make a network that never saw fixations ready to learn: it begins with the logits of the truths.
 
     Folded batch norms of ImageNet weights get the statistics of photos.
     """
     if isinstance(net, SaliencyNet):
         begin_with_truths(net, training)
-    elif isinstance(net.net, FastSal):
+    elif isinstance(net.net, FastSal | CSNet):
         photos = _calibration(training, net.resolution)
-        refill_batch_norms(net.net.encoder, photos)
+        if isinstance(net.net, FastSal):
+            refill_batch_norms(net.net.encoder, photos)
         mean, deviation = logits_of_truths(training)
         readout = net.net.readout
         assert readout.bias is not None

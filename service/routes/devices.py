@@ -8,11 +8,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Form, Query, Request, Response, UploadFile
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import FileResponse
 
 from service.context import READ, SUBMIT, Context, Service, demand
 from service.devices import PACK_MODELS
 from service.errors import NotReady, Unavailable
+from service.http import Download
 from service.jobs import Job, JobState
 from service.keys import Scope
 from service.routes.problems import PROBLEMS
@@ -85,7 +85,7 @@ def remove_device(device_id: str, service: Service) -> None:
 
 @router.get(
     "/{device_id}/pack",
-    response_class=FileResponse,
+    response_class=Download,
     responses={200: {"content": {ZIP: {"schema": {"type": "string", "format": "binary"}}}}},
 )
 async def read_pack(
@@ -94,7 +94,7 @@ async def read_pack(
     service: Service,
     models: Annotated[int, Query(ge=10, le=100, description="How many subnets to time.")] = PACK_MODELS,
     supernet: Annotated[str | None, Query(max_length=64)] = None,
-) -> FileResponse:
+) -> Download:
     """A zip with subnets as ONNX and a script that times them where only onnxruntime is installed.
 
     It is the same for every device of a space; the first one takes a moment to make, and a key that allows it.
@@ -112,7 +112,7 @@ async def read_pack(
         reason = job.failure.message if job.failure else "It was cancelled."
         raise NotReady(f"The pack could not be made: {reason}", remedy="Ask again to try again.")
     path = await run_in_threadpool(service.devices.pack_file, job)
-    return FileResponse(path, media_type=ZIP, filename=f"salnas-{device_id[:64]}.zip")
+    return Download(path, media_type=ZIP, filename=f"salnas-{device_id[:64]}.zip")
 
 
 async def _waited_for(service: Context, job: Job) -> Job:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Response
-from fastapi.responses import FileResponse
 
 from service.context import READ, SUBMIT, Service
+from service.http import Download
 from service.routes.problems import PROBLEMS
 from service.routes.searches import IdempotencyKey
 from service.schemas import ExportCreate, ExportOut
@@ -35,10 +35,10 @@ def read_export(export_id: str, service: Service) -> ExportOut:
 
 @router.get(
     "/{export_id}/file",
-    response_class=FileResponse,
+    response_class=Download,
     responses={200: {"content": {OCTETS: {"schema": {"type": "string", "format": "binary"}}}}},
 )
-def read_export_file(export_id: str, service: Service) -> FileResponse:
+def read_export_file(export_id: str, service: Service) -> Download:
     """The exported file."""
     path, name = service.exports.file(export_id)
-    return FileResponse(path, media_type=OCTETS, filename=name)
+    return Download(path, media_type=OCTETS, filename=name)

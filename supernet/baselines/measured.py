@@ -21,6 +21,9 @@ SUFFIX = ".safetensors"
 TRAINED, PUBLISHED, RANDOM = "trained", "published", "random"
 """Where weights come from: a training of this program, the authors, nowhere."""
 
+ABSENT = "absent"
+"""Trained and measured, but their file is not here."""
+
 
 @dataclass(frozen=True)
 class ReferencePoint:
@@ -150,11 +153,13 @@ def describe_models(results: Path) -> list[dict[str, Any]]:
     found = []
     for model in reference_models():
         entry = measured.get(model.name, {})
+        weights = weights_of(results, model)
+        is_absent = weights == RANDOM and entry.get("weights") == TRAINED
         found.append(
             {
                 **asdict(model),
-                "weights": weights_of(results, model),
-                "weights_file": model.weights or model.encoder_weights,
+                "weights": ABSENT if is_absent else weights,
+                "weights_file": model.weights or model.start_weights,
                 "scores": entry.get("scores", {}),
                 "held_out": entry.get("held_out", {}),
                 "object_scores": entry.get("object_scores", {}),

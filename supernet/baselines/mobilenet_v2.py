@@ -28,10 +28,11 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 
-from supernet.errors import CheckpointError, DataError
+from supernet.baselines.reading import published_weights
+from supernet.errors import DataError
 
 # expansion, channels, blocks, stride of the first block
 SETTINGS = (
@@ -139,26 +140,12 @@ class MobileNetV2(nn.Module):
 
 def load_mobilenet_v2(path: Path | str) -> MobileNetV2:
     """Read the weights file (folded batch norms, metadata `layers`) in evaluation mode."""
-    try:
+    with published_weights(path, "MobileNetV2", WEIGHTS_FILE):
         with safe_open(str(path), framework="pt") as file:
             names = [layer["name"] for layer in json.loads((file.metadata() or {})["layers"])]
             folded = [(file.get_tensor(f"{name}.weight"), file.get_tensor(f"{name}.bias")) for name in names]
         net = MobileNetV2()
         _fill(net, folded)
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"There is no MobileNetV2 weights file {path}.",
-            field="path",
-            value=str(path),
-            remedy="Set SALNAS_WEIGHTS to the folder that holds it.",
-        ) from error
-    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{path} does not hold MobileNetV2 weights: {str(error)[:200]}.",
-            field="path",
-            value=str(path),
-            remedy=f"Use {WEIGHTS_FILE}.",
-        ) from error
     return net.eval()
 
 

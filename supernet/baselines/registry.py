@@ -8,7 +8,7 @@ rival too.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -33,6 +33,9 @@ CSNET_PAPER = (
 FASTSAL_LICENCE = "Apache-2.0; only the ImageNet encoder has weights here, the decoder must be trained"
 CSNET_LICENCE = (
     "the authors state none for the weights and offer their training code for non-profit research only"
+)
+FIXATIONS_LICENCE = (
+    "trained here from the authors' weights, for which they state none: measured, and not passed on"
 )
 UNTRAINED_LICENCE = "Apache-2.0; no weights, train it first"
 
@@ -62,8 +65,8 @@ class ReferenceModel:
     """A model of another paper.
 
     `parameters` and `macs` (convolutions, one photo of `resolution` = (H, W)) are those of the network here; what the
-    paper prints for them is in `reported`. `weights` names the file that makes the model complete, `encoder_weights`
-    one that fills its encoder only.
+    paper prints for them is in `reported`. `weights` names the file that makes the model complete, `start_weights`
+    one that its training begins with: of FastSal's encoder, or of the same network trained for another task.
     """
 
     name: str
@@ -74,7 +77,7 @@ class ReferenceModel:
     parameters: int
     macs: int
     weights: str | None
-    encoder_weights: str | None
+    start_weights: str | None
     licence: str
     reported: tuple[Report, ...]
 
@@ -126,7 +129,7 @@ class _Recipe:
     blank: Callable[[], nn.Module]
     load: Callable[[Path], nn.Module] | None = None
     weights: str | None = None
-    encoder_weights: str | None = None
+    start_weights: str | None = None
     mean: tuple[float, ...] = HALF
     deviation: tuple[float, ...] = HALF
 
@@ -148,7 +151,7 @@ def _fastsal(variant: Variant, parameters: float, cc: float, nss: float, auc: fl
         ),
         blank=lambda: FastSal(variant),
         load=lambda folder: fastsal_on_imagenet(variant, folder / WEIGHTS_FILE),
-        encoder_weights=WEIGHTS_FILE,
+        start_weights=WEIGHTS_FILE,
     )
 
 
@@ -182,16 +185,34 @@ def _learned_csnet(width: int, parameters: float, operations: float, max_f: floa
     return _csnet(f"CSNet ×{width}-L", LEARNED_ARCHS[width], parameters, operations, scores, file)
 
 
+def _csnet_on_fixations(detector: _Recipe) -> _Recipe:
+    return replace(
+        detector,
+        title=f"{detector.title}, fixations",
+        task="saliency",
+        licence=FIXATIONS_LICENCE,
+        reported=tuple(
+            report for report in detector.reported if report.metric in ("parameters", "operations")
+        ),
+        weights=None,
+        start_weights=detector.weights,
+    )
+
+
 def _full_csnet(width: float, parameters: float, operations: float, max_f: float) -> _Recipe:
     scores = (Report("max_f", max_f, "ECSSD"),)
     return _csnet(f"CSNet ×{width:g}, full", full_arch(width), parameters, operations, scores)
 
 
+_X1 = _learned_csnet(1, 94e3, 0.43e9, max_f=0.900, mae=0.075)
+_X2 = _learned_csnet(2, 141e3, 0.72e9, max_f=0.916, mae=0.066)
 _RECIPES: dict[str, _Recipe] = {
     "fastsal-a": _fastsal("A", 3.65e6, cc=0.870, nss=1.828, auc=0.862),
     "fastsal-c": _fastsal("C", 2.57e6, cc=0.874, nss=1.845, auc=0.863),
-    "csnet-x1": _learned_csnet(1, 94e3, 0.43e9, max_f=0.900, mae=0.075),
-    "csnet-x2": _learned_csnet(2, 141e3, 0.72e9, max_f=0.916, mae=0.066),
+    "csnet-x1": _X1,
+    "csnet-x2": _X2,
+    "csnet-x1-fixations": _csnet_on_fixations(_X1),
+    "csnet-x2-fixations": _csnet_on_fixations(_X2),
     "csnet-full-x1": _full_csnet(1.0, 211e3, 0.61e9, max_f=0.900),
     "csnet-full-x1.2": _full_csnet(1.2, 298e3, 0.82e9, max_f=0.907),
     "csnet-full-x1.5": _full_csnet(1.5, 455e3, 1.17e9, max_f=0.911),
@@ -204,6 +225,8 @@ _COUNTS = {
     "fastsal-c": (616_605_696, 2_574_049),
     "csnet-x1": (284_307_604, 93_647),
     "csnet-x2": (496_355_104, 140_894),
+    "csnet-x1-fixations": (284_307_604, 93_647),
+    "csnet-x2-fixations": (496_355_104, 140_894),
     "csnet-full-x1": (432_819_744, 210_985),
     "csnet-full-x1.2": (602_168_448, 298_633),
     "csnet-full-x1.5": (899_349_920, 455_631),
@@ -264,7 +287,7 @@ def _describe(name: str, recipe: _Recipe) -> ReferenceModel:
         parameters=parameters,
         macs=macs,
         weights=recipe.weights,
-        encoder_weights=recipe.encoder_weights,
+        start_weights=recipe.start_weights,
         licence=recipe.licence,
         reported=recipe.reported,
     )

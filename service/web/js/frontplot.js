@@ -247,13 +247,14 @@ export class FrontPlot {
       });
     }
     const dearest = Math.max(...front.subnets.map((subnet) => valueOf(subnet, x) ?? 0));
-    const all = placed(this.models, x, front);
+    const all = placed(this.models, x, front).sort((a, b) => a.x - b.x);
     const [models, far] = [all.filter((model) => model.x <= REACH * dearest), all.filter((model) => model.x > REACH * dearest)];
     if (models.length) {
       traces.push({
         x: models.map((model) => model.x / scale), y: models.map((model) => model.y), type: "scatter", mode: "markers+text", name: "reference model",
         marker: { symbol: "square-open", size: 9, color: colour("series-4"), line: { width: 1.8 } },
-        text: models.map((model) => model.title), textposition: "top center", textfont: { color: colour("series-4"), size: 12 }, cliponaxis: false,
+        // Above and below in turns, so that the names of neighbours stay apart on a phone.
+        text: models.map((model) => model.title), textposition: models.map((_, index) => (index % 2 ? "bottom center" : "top center")), textfont: { color: colour("series-4"), size: 12 }, cliponaxis: false,
         hovertemplate: models.map((model) => `<b>${model.title}</b><br>${metricName(front.accuracy_metric)} ${inUnits("accuracy", model.y)} · ${withUnit(x, model.x)}<br>measured<extra></extra>`),
       });
     }
@@ -381,8 +382,9 @@ export class FrontPlot {
     layout.xaxis.range = [...xaxis.range];
     layout.yaxis.range = [...yaxis.range];
     const ink = colour("ink");
+    const { traces, beyond } = this.traces();
     /** @type {Object<string, unknown>[]} */
-    const notes = [...this.traces().beyond];
+    const notes = [...beyond];
     /** @type {Object<string, unknown>[]} */
     const shapes = [];
     const point = (/** @type {Subnet|undefined} */ subnet, /** @type {string} */ text, /** @type {[number, number]} */ [ax, ay]) => {
@@ -398,7 +400,7 @@ export class FrontPlot {
     }
     const by = this.view.colour === "resolution" ? "resolution" : geneText(this.view.colour);
     return {
-      data: this.traces().traces,
+      data: traces,
       layout: {
         ...layout, title: { text: title, x: 0.02, xanchor: "left", font: { size: 18, color: ink } }, paper_bgcolor: colour("surface"), plot_bgcolor: colour("surface"),
         showlegend: true, legend: { orientation: "h", title: { text: `${by}: ` }, x: 0, y: -0.13, yanchor: "top", font: { color: ink } }, shapes, annotations: notes,

@@ -303,6 +303,7 @@ def test_an_export_is_checked_and_says_what_it_is(bench: Workbench, tmp_path: Pa
     arch = parse_arch(SPACE, "random:6")
     report = bench.export(arch, tmp_path / "subnet.onnx")
     assert report.parity_error <= 1e-4
+    assert 0 < report.latency_ms < 10_000
     model = onnx.load(tmp_path / "subnet.onnx")
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     assert SPACE.id_of(arch) in metadata.values()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -209,6 +210,18 @@ def test_weights_that_are_not_there_or_not_ours_are_refused(tmp_path: Path) -> N
     save_file({"a": torch.zeros(1)}, tmp_path / "short.safetensors", metadata)
     with pytest.raises(CheckpointError, match="layer_config"):
         load_csnet(tmp_path / "short.safetensors")
+
+
+@pytest.mark.parametrize("width", [1, 2])
+def test_no_weight_is_subnormal_which_would_slow_processors_down(width: int, weights_root: Path) -> None:
+    path = weights_root / f"csnet-L-x{width}.safetensors"
+
+    def subnormal(tensors: Iterable[torch.Tensor]) -> int:
+        return sum(int(((t != 0) & (t.abs() < torch.finfo(torch.float32).tiny)).sum()) for t in tensors)
+
+    with safe_open(path, framework="pt") as file:
+        assert subnormal(file.get_tensor(name) for name in file.keys()) > 100  # noqa: SIM118
+    assert subnormal(load_csnet(path).state_dict().values()) == 0
 
 
 @pytest.mark.parametrize("width", LEARNED_ARCHS)

@@ -76,3 +76,15 @@ def test_trained_weights_go_before_published_ones(tmp_path: Path) -> None:
     (tmp_path / FOLDER).mkdir()
     (tmp_path / FOLDER / "fastsal-a.safetensors").write_bytes(b"")
     assert weights_of(tmp_path, find_model("fastsal-a")) == "trained"
+
+
+def test_what_was_trained_and_measured_elsewhere_is_absent(tmp_path: Path) -> None:
+    (tmp_path / FOLDER).mkdir()
+    content = {"models": {"csnet-x1-fixations": {"weights": "trained", "scores": {"cc": 0.7}}}}
+    (tmp_path / FOLDER / MEASURED).write_text(json.dumps(content))
+    described = {model["name"]: model for model in describe_models(tmp_path)}
+    assert described["csnet-x1-fixations"]["weights"] == "absent"
+    assert described["csnet-x2-fixations"]["weights"] == "random"
+    (tmp_path / FOLDER / "csnet-x1-fixations.safetensors").write_bytes(b"")
+    described = {model["name"]: model for model in describe_models(tmp_path)}
+    assert described["csnet-x1-fixations"]["weights"] == "trained"

@@ -71,7 +71,7 @@ def test_photos_are_renormalised_for_a_network_of_another_convention(weights_roo
 
 def test_weights_files_exist_as_named(weights_root: Path) -> None:
     for model in MODELS.values():
-        for file in (model.weights, model.encoder_weights):
+        for file in (model.weights, model.start_weights):
             assert file is None or (weights_root / file).is_file()
 
 

@@ -3,7 +3,7 @@
 import sys
 import time
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from supernet.errors import ExportError
 from supernet.export import export_onnx
 from supernet.network import SaliencyNet
 from supernet.onnx_graph import InputType
-from supernet.runtime import measure_latency, onnx_session, random_photos
+from supernet.runtime import measure_latency, onnx_session, quick_latency_ms, random_photos
 from supernet.space import get_space
 
 
@@ -20,7 +20,7 @@ from supernet.space import get_space
 def test_photos_of_noise_fit_the_model(input_type: InputType, tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     export_onnx(SaliencyNet(get_space("tiny").smallest()), path, input_type=input_type)
-    for session in (onnx_session(path), onnx_session(path.read_bytes(), 2, spin=False)):
+    for session in (onnx_session(path), onnx_session(path.read_bytes(), 2)):
         feed = random_photos(session, np.random.default_rng(0), 3)
         assert feed["image"].dtype == input_type
         assert feed["image"].max() == 255
@@ -29,12 +29,12 @@ def test_photos_of_noise_fit_the_model(input_type: InputType, tmp_path: Path) ->
 
 
 class Sleeper:
-    """A session that sleeps; the first run, which no latency should count, the longest."""
+    """A session that sleeps."""
 
     name, type, shape = "image", "tensor(uint8)", ("batch", 3, 4, 4)
-    naps: ClassVar[list[float]] = [0.2, 0.01, 0.01, 0.05]
 
-    def __init__(self) -> None:
+    def __init__(self, naps: list[float]) -> None:
+        self.naps = naps
         self.feeds: list[Any] = []
 
     def get_inputs(self) -> list["Sleeper"]:
@@ -46,12 +46,19 @@ class Sleeper:
 
 
 def test_latency_is_the_median_after_the_warm_up() -> None:
-    session = Sleeper()
+    session = Sleeper([0.2, 0.01, 0.01, 0.05])
     latency = measure_latency(session, runs=3, warm_up=1)
     assert len(session.feeds) == 4
     assert latency.n == 3
     assert 10 <= latency.median_ms < 50
     assert latency.mad_ms < 20
+
+
+@pytest.mark.parametrize(("nap", "runs"), [(0.06, 3), (0.005, 3 + 10)])
+def test_a_quick_latency_takes_more_runs_where_they_are_short(nap: float, runs: int) -> None:
+    session = Sleeper([nap] * runs)
+    assert 1e3 * nap <= quick_latency_ms(session) < 4e3 * nap
+    assert len(session.feeds) == runs
 
 
 def test_what_is_no_model_is_named(tmp_path: Path) -> None:
