@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, inspect, text
 
+from service.errors import Unavailable
 from service.store import schema
 from service.store.schema import HEAD, current
 from service.store.sql import open_store
@@ -111,3 +113,21 @@ def test_many_processes_may_start_at_once(url: str) -> None:
     for thread in threads:
         thread.join()
     assert failures == []
+
+
+def test_a_start_waits_for_the_one_that_makes_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.db"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")  # a change to write-ahead logging is refused while this lasts
+    timer = threading.Timer(0.3, lambda: other.execute("COMMIT"))
+    timer.start()
+    open_store(f"sqlite:///{path}").close()
+    timer.join()
+    other.close()
+
+
+def test_what_is_no_database_is_refused_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.db"
+    path.write_bytes(b"no database" * 200)
+    with pytest.raises(Unavailable, match="not a database"):
+        open_store(f"sqlite:///{path}")
