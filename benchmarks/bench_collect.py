@@ -20,13 +20,13 @@ from benchmarks.report import ROOT, publish
 from predictors.collect import Evaluator, LastPhotos, collect_accuracy
 from predictors.measure_pack import find_meters
 from predictors.memory import measure_memory
-from predictors.sampling import covering_rows
 from supernet.checkpoint import load_supernet
 from supernet.cost import cost
 from supernet.data.registry import open_dataset
 from supernet.evaluate import EvaluationSet, build_evaluation_set
 from supernet.network import Supernet, extract
 from supernet.onnx_graph import saliency_model
+from supernet.sampling import covering_rows
 from supernet.space import Rows
 
 SUPERNET = ROOT / "results" / "supernets" / "salnas-osie.safetensors"

@@ -18,8 +18,8 @@ from predictors.gaussian import fit_gaussian
 from predictors.latency import fit_latency_model
 from predictors.pack import pack_rows
 from predictors.pairs import fit_pairs
-from predictors.sampling import covering_rows
 from predictors.transfer import transferred
+from supernet.sampling import covering_rows
 from supernet.space import get_space
 
 ROWS = 50_000

@@ -1,7 +1,8 @@
 """Accuracy of subnets from their genes: one predictor for each metric (cc, kld, nss, sim, auc).
 
-The search's model is a Gaussian process over genes (`predictors.gaussian`). Intervals are conformal: as wide as the
-residuals of subnets in folds that were held out.
+The search's model is a Gaussian process over genes (`predictors.gaussian`). Its intervals are normalised conformal
+ones (Papadopoulos et al. 2008; Lei et al. 2018, section 5.2): the process says how much less it knows of one subnet
+than of another, the residuals of subnets in folds that were held out say how wide that makes an interval.
 """
 
 from __future__ import annotations
@@ -14,32 +15,37 @@ from typing import Any
 import numpy as np
 
 from predictors.estimate import Estimate, FloatArray, additive_estimate, conformal_radius
-from predictors.gaussian import GaussianModel, fit_gaussian
+from predictors.gaussian import GaussianModel, Support, fit_gaussian
 from predictors.ranking import FOLDS, Quality, out_of_fold, quality
 from predictors.store import array, load_model, save_model
 from supernet.metric_names import METRICS
 from supernet.space import Rows, Space
 
 KIND = "accuracy"
-_PARTS = ("lengths", "support", "weights")
 
 
 @dataclass(frozen=True, eq=False)
 class AccuracyPredictor:
-    """One metric of the subnets of a space, with intervals of half width `radius`.
+    """One metric of the subnets of a space.
 
-    `quality` is of predictions for subnets in held-out folds.
+    `radius` is the half width of an interval over the deviation of the process, `usual_radius` the median half width
+    and `quality` the quality of predictions for subnets in held-out folds.
     """
 
     metric: str
     space: Space
     model: GaussianModel
     radius: float
+    usual_radius: float
     quality: Quality
 
+    def mean(self, rows: Rows) -> FloatArray:
+        """(n, d) genotypes → (n,) predictions in the unit of the metric: what a search needs, a million a second."""
+        return self.model(rows)
+
     def predict(self, rows: Rows) -> Estimate:
-        """(n, d) genotypes → predictions in the unit of the metric."""
-        return additive_estimate(self.model(rows), self.radius)
+        """(n, d) genotypes → predictions with intervals, in the unit of the metric."""
+        return additive_estimate(self.mean(rows), self.radius * self.model.support.deviation(rows))
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,36 +58,43 @@ class AccuracyPredictors:
 
     def save(self, path: Path | str, *, supernet: str | None) -> None:
         """Write all metrics to one file; `supernet` is the fingerprint of the measured weights."""
-        arrays = {
-            f"{name}.{part}": getattr(p.model, part) for name, p in self.by_metric.items() for part in _PARTS
-        }
+        support = next(iter(self.by_metric.values())).model.support
+        arrays = {"lengths": support.lengths, "support": support.points}
+        arrays |= {f"{name}.weights": p.model.weights for name, p in self.by_metric.items()}
         fitted = {
             name: {
                 "constant": p.model.constant,
-                "support": len(p.model.weights),
                 "radius": p.radius,
+                "usual_radius": p.usual_radius,
                 "quality": p.quality.to_json(),
             }
             for name, p in self.by_metric.items()
         }
-        meta = {"metrics": fitted, "provenance": dict(self.provenance)}
+        meta = {
+            "metrics": fitted,
+            "support": len(support.points),
+            "noise": support.noise,
+            "provenance": dict(self.provenance),
+        }
         save_model(path, KIND, self.space, arrays, meta, supernet=supernet)
 
 
 def load_accuracy(path: Path | str, space: Space, *, supernet: str | None = None) -> AccuracyPredictors:
     """Read predictors; PredictorError where they are damaged or of another space or other weights."""
     arrays, meta = load_model(path, KIND, space, supernet=supernet)
-    d = len(space.sizes)
+    s, d = int(meta["support"]), len(space.sizes)
+    lengths, points = array(path, arrays, "lengths", (d,)), array(path, arrays, "support", (s, d))
+    support = Support(space.sizes, lengths, points, float(meta["noise"]))
     found = {}
     for name, entry in meta["metrics"].items():
-        s = int(entry["support"])
-        lengths, support, weights = (
-            array(path, arrays, f"{name}.{part}", shape)
-            for part, shape in zip(_PARTS, [(d,), (s, d), (s,)], strict=True)
-        )
-        model = GaussianModel(space.sizes, lengths, support, weights, float(entry["constant"]))
+        weights = array(path, arrays, f"{name}.weights", (s,))
         found[name] = AccuracyPredictor(
-            name, space, model, float(entry["radius"]), Quality(**entry["quality"])
+            name,
+            space,
+            GaussianModel(support, weights, float(entry["constant"])),
+            float(entry["radius"]),
+            float(entry["usual_radius"]),
+            Quality(**entry["quality"]),
         )
     return AccuracyPredictors(space, found, meta["provenance"])
 
@@ -102,14 +115,26 @@ def fit_accuracy(
     names = [name for name in METRICS if name in scores] + sorted(set(scores) - set(METRICS))
     targets = np.column_stack([scores[name] for name in names])
 
-    def fit(seen: Rows, values: FloatArray) -> Any:
-        models = fit_gaussian(space.sizes, seen, values)
-        return lambda unseen: np.column_stack([model(unseen) for model in models])
-
-    held_out = out_of_fold(fit, rows, targets, rng=rng, folds=folds)
+    held_out, deviation = held_out_accuracy(space, rows, targets, rng, folds=folds)
     found = {}
     for t, model in enumerate(fit_gaussian(space.sizes, rows, targets)):
-        radius = conformal_radius(targets[:, t] - held_out[:, t])
+        radius = conformal_radius((targets[:, t] - held_out[:, t]) / deviation)
+        usual = float(np.median(radius * deviation))
         measured = quality(targets[:, t], held_out[:, t])
-        found[names[t]] = AccuracyPredictor(names[t], space, model, radius, measured)
+        found[names[t]] = AccuracyPredictor(names[t], space, model, radius, usual, measured)
     return AccuracyPredictors(space, found, dict(provenance or {}))
+
+
+def held_out_accuracy(
+    space: Space, rows: Rows, targets: FloatArray, rng: np.random.Generator, *, folds: int = FOLDS
+) -> tuple[FloatArray, FloatArray]:
+    """Predictions (n, t) of `targets` for every subnet by models of the other folds, and their deviations (n,)."""
+
+    def fit(seen: Rows, values: FloatArray) -> Any:
+        models = fit_gaussian(space.sizes, seen, values)
+        return lambda unseen: np.column_stack(
+            [*(model(unseen) for model in models), models[0].support.deviation(unseen)]
+        )
+
+    found = out_of_fold(fit, rows, targets, rng=rng, folds=folds)
+    return found[:, :-1], found[:, -1]

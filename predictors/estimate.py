@@ -41,8 +41,8 @@ def conformal_radius(residuals: FloatArray, coverage: float = COVERAGE) -> float
     return float(np.sort(np.abs(residuals))[rank - 1])
 
 
-def additive_estimate(mean: FloatArray, radius: float) -> Estimate:
-    """mean ± radius."""
+def additive_estimate(mean: FloatArray, radius: FloatArray | float) -> Estimate:
+    """mean ± radius, which may differ from subnet to subnet."""
     return Estimate(mean, mean - radius, mean + radius)
 
 

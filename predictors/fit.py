@@ -24,7 +24,6 @@ from predictors.executors import Executor
 from predictors.latency import LatencyPredictor, fit_latency
 from predictors.pack import pack_rows
 from predictors.ranking import FOLDS, Quality
-from predictors.sampling import covering_rows
 from predictors.tables import read_table, rows_of_ids
 from predictors.timing import TimingPlan
 from supernet.checkpoint import file_fingerprint, load_supernet
@@ -34,6 +33,7 @@ from supernet.evaluate import build_evaluation_set
 from supernet.metric_names import METRICS
 from supernet.network import Supernet
 from supernet.progress import shown_progress
+from supernet.sampling import covering_rows
 from supernet.space import Rows, Space
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -266,7 +266,7 @@ def fit_all(job: Job) -> None:
     if path.is_file():
         predictors = fit_accuracy_table(path, space, job.seed)
         predictors.save(job.folder / ACCURACY_PREDICTOR, supernet=file_fingerprint(job.supernet))
-        shown += [(name, p.quality, f"± {p.radius:.4f}") for name, p in predictors.by_metric.items()]
+        shown += [(name, p.quality, f"± {p.usual_radius:.4f}") for name, p in predictors.by_metric.items()]
     for table in _latency_tables(job):
         device = table.stem.removeprefix("latency-")
         fitted = fit_latency_table(table, space, job.seed)

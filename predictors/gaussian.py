@@ -13,6 +13,7 @@ Notation: n subnets, d genes, s measured subnets (the support), t targets.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -40,19 +41,20 @@ _CHOSEN_ON = 500
 
 
 @dataclass(frozen=True, eq=False)
-class GaussianModel:
-    """A fitted process: `support` (s, d) genes over lengths, `weights` (s,) and the constant they are added to."""
+class Support:
+    """Measured subnets as the models of all targets see them.
+
+    `points` (s, d) are their genes over `lengths` (d,); `noise` is a share of the variance.
+    """
 
     sizes: NDArray[np.int64]
     lengths: FloatArray
-    support: FloatArray
-    weights: FloatArray
-    constant: float
+    points: FloatArray
+    noise: float
 
-    def __call__(self, rows: Rows) -> FloatArray:
-        """(n, d) genotypes → (n,) predictions, in single precision."""
-        scale, shift, table, weights = self._single
-        result = np.empty(len(rows))
+    def kernels(self, rows: Rows) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """For batch after batch of `rows` (n, d), where it lies and its kernel (b, s) in single precision."""
+        scale, shift, table = self._single
         for piece in batches(len(rows), _BATCH):
             x = np.empty((piece.stop - piece.start, len(scale) + 2), np.float32)
             np.multiply(rows[piece], scale, out=x[:, :-2], casting="unsafe")
@@ -60,17 +62,58 @@ class GaussianModel:
             x[:, -2] = -0.5 * np.einsum("nd,nd->n", x[:, :-2], x[:, :-2])
             x[:, -1] = 1.0
             exponent = x @ table
-            result[piece] = np.exp(exponent, out=exponent) @ weights
-        return result + self.constant
+            yield piece, np.exp(exponent, out=exponent)
+
+    def deviation(self, rows: Rows) -> FloatArray:
+        """(n, d) genotypes → (n,) standard deviations of what may be measured: 1 far from every measured subnet."""
+        explained = np.empty(len(rows))
+        for piece, kernel in self.kernels(rows):
+            whitened = kernel @ self._whitening
+            explained[piece] = np.einsum("ns,ns->n", whitened, whitened)
+        return np.asarray(np.sqrt(np.maximum(1.0 + self.noise - explained, self.noise)), np.float64)
+
+    def solve(self, z: FloatArray) -> FloatArray:
+        """(K + noise I)⁻¹ z for standardised targets z (s, t)."""
+        return np.asarray(np.linalg.solve(self._covariance(), z), np.float64)
 
     @cached_property
     def _single(self) -> tuple[NDArray[np.float32], ...]:
-        """Scale and shift of genes, (d + 2, s) what gives -½ |x - s|² = x·s - ½|x|² - ½|s|², and weights."""
-        support = self.support.astype(np.float32)
-        table = np.vstack([support.T, np.ones(len(support)), -0.5 * (support**2).sum(axis=1)])
+        """Scale and shift of genes, and (d + 2, s) what gives -½ |x - s|² = x·s - ½|x|² - ½|s|²."""
+        points = self.points.astype(np.float32)
+        table = np.vstack([points.T, np.ones(len(points)), -0.5 * (points**2).sum(axis=1)])
         scale = 2.0 / (self.sizes - 1) / self.lengths
-        parts = (scale, 1.0 / self.lengths, table, self.weights)
-        return tuple(part.astype(np.float32) for part in parts)
+        return tuple(part.astype(np.float32) for part in (scale, 1.0 / self.lengths, table))
+
+    @cached_property
+    def _whitening(self) -> NDArray[np.float32]:
+        """(s, s) L⁻ᵀ of K + noise I = L Lᵀ: the squares of kernel · L⁻ᵀ add up to what is explained."""
+        from scipy.linalg import solve_triangular  # slow to import, and only needed for intervals
+
+        factor = np.linalg.cholesky(self._covariance())
+        inverse = solve_triangular(factor, np.eye(len(factor)), lower=True, check_finite=False)
+        return np.ascontiguousarray(inverse.T, dtype=np.float32)
+
+    def _covariance(self) -> FloatArray:
+        half = 0.5 * np.square(self.points).sum(axis=1)
+        kernel = np.exp(np.minimum(self.points @ self.points.T - half[:, None] - half, 0.0))
+        return np.asarray(kernel + self.noise * np.eye(len(half)), np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianModel:
+    """A fitted process: its `support`, `weights` (s,) and the constant they are added to."""
+
+    support: Support
+    weights: FloatArray
+    constant: float
+
+    def __call__(self, rows: Rows) -> FloatArray:
+        """(n, d) genotypes → (n,) predictions, in single precision."""
+        result = np.empty(len(rows))
+        weights = self.weights.astype(np.float32)
+        for piece, kernel in self.support.kernels(rows):
+            result[piece] = kernel @ weights
+        return result + self.constant
 
 
 def fit_gaussian(
@@ -81,7 +124,7 @@ def fit_gaussian(
     usual_length: float = _USUAL_LENGTH,
     spread_of_lengths: float = _SPREAD_OF_LENGTHS,
 ) -> list[GaussianModel]:
-    """Fit one model for each column of `targets` (n, t) on the subnets `rows` (n, d).
+    """Fit one model for each column of `targets` (n, t) on the subnets `rows` (n, d); they share their support.
 
     `usual_length` and `spread_of_lengths` are the prior's median and the deviation of logarithms.
     """
@@ -90,12 +133,9 @@ def fit_gaussian(
     z = (targets - centre) / np.where(spread > 0, spread, 1.0)
     prior = (usual_length, spread_of_lengths)
     lengths, noise = most_probable(x[:_CHOSEN_ON], z[:_CHOSEN_ON], prior)
-    support = x / lengths
-    weights = spread * np.linalg.solve(_kernel(support) + noise * np.eye(len(x)), z)
-    return [
-        GaussianModel(np.asarray(sizes, np.int64), lengths, support, weights[:, t], float(centre[t]))
-        for t in range(targets.shape[1])
-    ]
+    support = Support(np.asarray(sizes, np.int64), lengths, x / lengths, noise)
+    weights = spread * support.solve(z)
+    return [GaussianModel(support, weights[:, t], float(centre[t])) for t in range(targets.shape[1])]
 
 
 def most_probable(
@@ -144,9 +184,3 @@ def _surprise(
     gradient[:d] = np.tensordot(squares, by_entry * kernel, 2) * sharpness + t * away / prior[1]
     gradient[d] = noise * np.trace(by_entry)
     return float(value + 0.5 * t * np.square(away).sum()), gradient
-
-
-def _kernel(support: FloatArray) -> FloatArray:
-    half = 0.5 * np.square(support).sum(axis=1)
-    found: FloatArray = np.exp(np.minimum(support @ support.T - half[:, None] - half, 0.0))
-    return found

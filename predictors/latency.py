@@ -102,9 +102,13 @@ class LatencyPredictor:
     quantity: Quantity = "latency"
     held_out: FloatArray | None = None
 
+    def mean(self, rows: Rows) -> FloatArray:
+        """(n, d) genotypes → (n,) milliseconds, of energy millijoules."""
+        return self.model(rows)
+
     def predict(self, rows: Rows) -> Estimate:
-        """(n, d) genotypes → milliseconds, of energy millijoules."""
-        return relative_estimate(self.model(rows), self.radius)
+        """(n, d) genotypes → milliseconds, of energy millijoules, with intervals."""
+        return relative_estimate(self.mean(rows), self.radius)
 
     def held_out_to_json(self) -> dict[str, list[float]]:
         """Measured values, and what was predicted for them unseen, to four digits; empty where none were kept."""

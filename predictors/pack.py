@@ -19,9 +19,9 @@ from onnx import numpy_helper
 
 from predictors.estimate import FloatArray
 from predictors.features import GROUPS, WORK_COLUMNS, contrasts, work_of_rows
-from predictors.sampling import covering_rows
 from supernet.cost import cost
 from supernet.files import atomic_path
+from supernet.sampling import covering_rows
 from supernet.space import Arch, Rows, Space
 
 SUBNETS = 30

@@ -78,10 +78,10 @@ def folds_of(n: int, folds: int, rng: np.random.Generator) -> NDArray[np.int64]:
 def out_of_fold(
     fit: Fit, rows: Rows, targets: FloatArray, *, rng: np.random.Generator, folds: int = FOLDS
 ) -> FloatArray:
-    """Predictions for every subnet by a model fitted to the other folds; shape of `targets`, (n,) or (n, t)."""
+    """What models fitted to the other folds' `targets`, (n,) or (n, t), say of every subnet: (n,) or (n, …)."""
     fold = folds_of(len(rows), folds, rng)
-    result = np.empty_like(targets)
-    for f in range(folds):
-        held = fold == f
-        result[held] = fit(rows[~held], targets[~held])(rows[held])
+    said = [fit(rows[fold != f], targets[fold != f])(rows[fold == f]) for f in range(folds)]
+    result = np.empty((len(rows), *said[0].shape[1:]))
+    for f, values in enumerate(said):
+        result[fold == f] = values
     return result

@@ -13,19 +13,19 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from predictors.accuracy import held_out_accuracy
 from predictors.candidates import CANDIDATES, compare, learning_curve
 from predictors.collect import HALF
 from predictors.estimate import FloatArray, conformal_radius
-from predictors.gaussian import fit_gaussian
 from predictors.latency import fit_latency, fit_latency_model
 from predictors.pack import pack_rows
 from predictors.ranking import FOLDS, Fit, Quality, out_of_fold, quality
-from predictors.sampling import covering_rows, size_levels
 from predictors.tables import Table
 from predictors.transfer import transfer_latency
 from supernet.cost import cost
 from supernet.files import atomic_path, write_atomic
 from supernet.metric_names import METRICS
+from supernet.sampling import covering_rows, size_levels
 from supernet.space import Rows, Space
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ _INK, _GRID = "#333333", "#e6e6e6"
 class HeldOut:
     """What a model said of every subnet of a table without having seen it.
 
-    `relative` says whether errors are in per cent (latency) or in the unit of the target (accuracy).
+    `relative` says whether errors are in per cent (latency) or in the unit of the target (accuracy); `deviation` (n,)
+    how wide intervals are beside each other, None where all are equally wide.
     """
 
     target: str
@@ -49,6 +50,7 @@ class HeldOut:
     truth: FloatArray
     predicted: FloatArray
     relative: bool = False
+    deviation: FloatArray | None = None
 
     @property
     def residual(self) -> FloatArray:
@@ -56,6 +58,17 @@ class HeldOut:
         if self.relative:
             return np.asarray(np.log(self.truth / self.predicted))
         return self.truth - self.predicted
+
+    @property
+    def surprise(self) -> FloatArray:
+        """(n,) residuals over what makes intervals as wide as they are."""
+        return self.residual if self.deviation is None else self.residual / self.deviation
+
+    @property
+    def half_width(self) -> FloatArray:
+        """(n,) half of the width of each 90 % interval, in the unit of the residuals."""
+        widths = np.ones(len(self.truth)) if self.deviation is None else self.deviation
+        return conformal_radius(self.surprise) * widths
 
     @property
     def quality(self) -> Quality:
@@ -86,7 +99,17 @@ def by_band(held: HeldOut, bands: int = BANDS) -> pd.DataFrame:
         if own.sum() > 2:
             found = quality(held.truth[own], held.predicted[own])
             name = f"{band * 100 // bands}–{(band + 1) * 100 // bands} %"
-            lines.append({"size": name, "n": found.n, "kendall": found.kendall, "mae": found.mae})
+            inside = (np.abs(held.residual[own]) <= held.half_width[own]).mean()
+            lines.append(
+                {
+                    "size": name,
+                    "n": found.n,
+                    "kendall": found.kendall,
+                    "mae": found.mae,
+                    "half width": float(held.half_width[own].mean()),
+                    "coverage": float(inside),
+                }
+            )
     return pd.DataFrame(lines)
 
 
@@ -115,13 +138,13 @@ def by_gene(held: HeldOut) -> pd.DataFrame:
 
 def coverage(held: HeldOut, rng: np.random.Generator, repeats: int = 200) -> float:
     """Share of held-out subnets within intervals made from the residuals of the other half, over many halves."""
-    residual = held.residual
+    surprise = held.surprise
     shares = []
     for _ in range(repeats):
-        order = rng.permutation(len(residual))
+        order = rng.permutation(len(surprise))
         half = len(order) // 2
-        radius = conformal_radius(residual[order[:half]])
-        shares.append(float((np.abs(residual[order[half:]]) <= radius).mean()))
+        radius = conformal_radius(surprise[order[:half]])
+        shares.append(float((np.abs(surprise[order[half:]]) <= radius).mean()))
     return float(np.mean(shares))
 
 
@@ -240,12 +263,10 @@ def _figure(width: float, height: float) -> tuple[Any, Axes]:
 
 
 def _predicted_against_measured(axes: Axes, held: HeldOut, unit: str) -> None:
-    radius = conformal_radius(held.residual)
     ends = np.array([held.predicted.min(), held.predicted.max()])
-    low, high = (
-        (ends * np.exp(-radius), ends * np.exp(radius)) if held.relative else (ends - radius, ends + radius)
-    )
-    axes.fill_between(ends, low, high, color=_GRID, linewidth=0, label="90 % interval")
+    width, x = held.half_width, held.predicted
+    low, high = (x * np.exp(-width), x * np.exp(width)) if held.relative else (x - width, x + width)
+    axes.vlines(x, low, high, color=_GRID, linewidth=1.5, label="90 % interval")
     axes.plot(ends, ends, color=_INK, linewidth=0.8)
     first = held.space.genes[0]
     groups = first.choices if first.name == "resolution" else (None,)
@@ -434,14 +455,9 @@ def by_budget(held: HeldOut) -> pd.DataFrame:
 def _held_out(table: Table, space: Space, rows: Rows, rng: np.random.Generator) -> dict[str, HeldOut]:
     """All metrics at once, as the predictors that ship are fitted."""
     targets = np.column_stack([table.column(metric) for metric in METRICS])
-
-    def fit(seen: Rows, values: FloatArray) -> Any:
-        models = fit_gaussian(space.sizes, seen, values)
-        return lambda unseen: np.column_stack([model(unseen) for model in models])
-
-    predicted = out_of_fold(fit, rows, targets, rng=rng)
+    predicted, deviation = held_out_accuracy(space, rows, targets, rng)
     return {
-        metric: HeldOut(metric, space, rows, targets[:, t], predicted[:, t])
+        metric: HeldOut(metric, space, rows, targets[:, t], predicted[:, t], deviation=deviation)
         for t, metric in enumerate(METRICS)
     }
 

@@ -57,6 +57,7 @@ class Predictor(Protocol):
 
     @property
     def quality(self) -> Quality: ...
+    def mean(self, rows: Rows, /) -> NDArray[np.float64]: ...
     def predict(self, rows: Rows, /) -> Interval: ...
 
 
@@ -108,7 +109,7 @@ class Estimates:
                 costs = costs or cost(self.space, rows)
                 found[name] = getattr(costs, name)
             else:
-                found[name] = np.asarray(self.predictor(name, choice).predict(rows).mean, dtype=np.float64)
+                found[name] = np.asarray(self.predictor(name, choice).mean(rows), dtype=np.float64)
         return found
 
     def predictor(self, name: str, choice: Choice) -> Predictor:

@@ -16,7 +16,7 @@ from supernet.data.check import check_dataset
 from supernet.errors import SalnasError
 from supernet.processor import chosen_precision
 from supernet.progress import shown_progress
-from supernet.train import CHOICES, TrainConfig, import_checkpoint, train
+from supernet.train import CHOICES, TrainConfig, import_checkpoint, refit_statistics, train
 
 _DEFAULTS = TrainConfig()
 
@@ -168,13 +168,42 @@ def import_command(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of the public AlphaNet or SalNAS code.")],
     out: Annotated[Path, typer.Option(help="Supernet to write, ….safetensors.")],
     data: Annotated[str, typer.Option(help="Photos that batch-norm statistics are fitted on.")] = "osie",
-    subnets: Annotated[int, typer.Option(min=1, help="Subnets whose statistics are measured.")] = 96,
+    subnets: Annotated[
+        int, typer.Option(min=2, help="Subnets whose statistics are measured.")
+    ] = _DEFAULTS.statistics_subnets,
 ) -> None:
     """Turn a public checkpoint into a supernet; one of AlphaNet must then be trained with --start-from."""
     with _errors() as console:
         path, with_decoder = import_checkpoint(checkpoint, out, data, subnets=subnets)
         if not with_decoder:
             console.print(f"No decoder in it: train with --start-from {path}.", highlight=False)
+    typer.echo(str(path))
+
+
+@app.command("statistics")
+def statistics_command(
+    checkpoint: Annotated[Path, typer.Argument(help="The supernet's .safetensors file.")],
+    out: Annotated[Path, typer.Option(help="Supernet to write, ….safetensors.")],
+    data: Annotated[str, typer.Option(help="Training photos that statistics are fitted on.")] = "osie",
+    subnets: Annotated[
+        int, typer.Option(min=2, help="Subnets whose statistics are measured.")
+    ] = _DEFAULTS.statistics_subnets,
+    photos: Annotated[
+        int, typer.Option(min=1, help="Photos they are measured on.")
+    ] = _DEFAULTS.statistics_photos,
+    seed: Annotated[int, typer.Option(help="Seed of the subnets that are drawn.")] = 0,
+) -> None:
+    """Fit the batch-norm statistics of a supernet anew; its weights stay as they are."""
+    with _errors(), shown_progress("measuring statistics") as advance:
+        path = refit_statistics(
+            checkpoint,
+            out,
+            data,
+            subnets=subnets,
+            photos=photos,
+            seed=seed,
+            progress=lambda _, done, total: advance(done, total),
+        )
     typer.echo(str(path))
 
 

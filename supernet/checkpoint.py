@@ -1,6 +1,6 @@
 """Supernets on disk: safetensors with the fingerprint of the space and the provenance of the weights.
 
-Weights are stored in half precision, batch-norm statistics in single; nothing is unpickled.
+All is stored in half precision but the few numbers that statistics are computed through; nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def save_supernet(
 ) -> None:
     """Write `supernet` whole or not at all; `provenance` is any JSON data (what it was trained on, and how)."""
     tensors = {
-        name: (tensor if name == "statistics" else tensor.to(dtype)).detach().cpu().contiguous()
+        name: (tensor if name == "projection" else tensor.to(dtype)).detach().cpu().contiguous()
         for name, tensor in supernet.state_dict().items()
         if not _is_unused(name)
     }

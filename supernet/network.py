@@ -22,6 +22,9 @@ from torch.nn import functional as F
 from supernet.layers import ConvBN, MBConv, first_channels
 from supernet.space import Arch, Rows, Space, StageChoices, get_space
 
+STATISTICS_RANK = 64
+"""Directions in which the batch-norm statistics of subnets differ; 64 leave out a third of what a fit misses."""
+
 TAPS = (1, 2, 4)
 """Stages (mb2, mb3, mb5) whose output the decoder reads, besides the stem and the last convolution."""
 
@@ -113,12 +116,14 @@ class Supernet(nn.Module):
     """The weights of every subnet of a space, stored once.
 
     Batch norms use batch statistics in training mode. In evaluation mode each subnet has statistics of its own,
-    linear in its genes: with z = (1, genes scaled to [-1, 1]), mean = z·a and log variance = z·b for every channel.
-    `statistics` (2, 1 + d, channels of all batch norms) holds a and b; zeros, as at first, are mean 0 and variance 1.
-    `supernet.calibrate` fits them to measured ones.
+    linear in its genes and their pairs: with z = `gene_features` · `projection`, mean = z·a and log variance = z·b
+    for every channel. `statistics` (2, r, channels of all batch norms) holds a and b; zeros, as at first, are mean 0
+    and variance 1. `projection` (features, r) keeps the r directions that statistics differ in most.
+    `supernet.calibrate` fits both to measured statistics.
     """
 
     statistics: Tensor
+    projection: Tensor
 
     def __init__(self, space: Space) -> None:
         super().__init__()
@@ -126,7 +131,10 @@ class Supernet(nn.Module):
         self.weights = SaliencyNet(space.largest(), space, spare_shortcuts=True)
         self.norm_spans = _norm_spans(self.weights)
         channels = max(end for _, end in self.norm_spans.values())
-        self.register_buffer("statistics", torch.zeros(2, 1 + len(space.genes), channels))
+        features = gene_features(space, np.zeros((1, len(space.genes)), np.int64)).shape[1]
+        rank = min(STATISTICS_RANK, features)
+        self.register_buffer("statistics", torch.zeros(2, rank, channels))
+        self.register_buffer("projection", torch.eye(features, rank))
 
     def forward(self, x: Tensor, arch: Arch, *, drop_rate: float = 0.0) -> Tensor:
         """(B, 3, H, W) photos through subnet `arch` → (B, H, W) saliency in [0, 1]."""
@@ -165,16 +173,19 @@ class Supernet(nn.Module):
 
     def statistics_of(self, arch: Arch) -> tuple[Tensor, Tensor]:
         """(channels,) means and log variances of all batch norms of the largest subnet's size."""
-        z = torch.from_numpy(gene_features(self.space, self.space.encode(arch)[None])[0])
-        with torch.autocast(z.device.type, enabled=False):
-            mean, log_variance = torch.einsum("f,sfc->sc", z.to(self.statistics), self.statistics)
+        features = torch.from_numpy(gene_features(self.space, self.space.encode(arch)[None])[0])
+        with torch.autocast(self.statistics.device.type, enabled=False):
+            z = features.to(self.statistics) @ self.projection
+            mean, log_variance = torch.einsum("r,src->sc", z, self.statistics)
         return mean, log_variance
 
 
 def gene_features(space: Space, rows: Rows) -> NDArray[np.float32]:
-    """(n, d) genotypes → (n, 1 + d): a one, then each gene scaled to [-1, 1]."""
+    """(n, d) genotypes → (n, 1 + d + d(d - 1)/2): a one, each gene scaled to [-1, 1], products of two of them."""
     scaled = 2.0 * rows / (space.sizes - 1) - 1.0
-    return np.hstack([np.ones((len(rows), 1)), scaled]).astype(np.float32)
+    first, second = np.triu_indices(scaled.shape[1], 1)
+    products = scaled[:, first] * scaled[:, second]
+    return np.hstack([np.ones((len(rows), 1)), scaled, products]).astype(np.float32)
 
 
 def extract(supernet: Supernet, arch: Arch) -> SaliencyNet:

@@ -25,7 +25,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from supernet.calibrate import fit_statistics
+from supernet.calibrate import fit_statistics, measure_statistics
 from supernet.checkpoint import load_supernet, read_tensors, save_supernet, write_tensors
 from supernet.data.cache import TrainingCache, batches, build_cache, mix
 from supernet.data.registry import open_dataset
@@ -38,6 +38,7 @@ from supernet.masked import masked_forward
 from supernet.monitor import Board, EnergyMeter
 from supernet.network import DROP_RATE, Supernet
 from supernet.processor import training_threads
+from supernet.sampling import covering_rows
 from supernet.settings_checks import require_at_least, require_choices, require_learning_rate
 from supernet.space import Arch, get_space
 from supernet.teacher import DISTILLATIONS, Teacher, as_target, make_teacher, teacher_photos
@@ -120,8 +121,8 @@ class TrainConfig:
     encoder_rate: float = 0.3
     weight_decay: float = 1e-5
     held_out: int = 80
-    statistics_subnets: int = 96
-    statistics_photos: int = 32
+    statistics_subnets: int = 400
+    statistics_photos: int = 48
     seed: int = 0
     threads: int = field(default_factory=torch.get_num_threads)
     device: str = "cpu"
@@ -405,14 +406,13 @@ def _assemble(config: TrainConfig, supernet: Supernet) -> _Run:
 
 
 def _plain_photos(training: Any, count: int, config: TrainConfig) -> list[Tensor]:
-    """`count` training photos without augmentation, in batches, at the smallest resolution."""
+    """`count` training photos without augmentation, in batches, as large as they are trained on."""
     found: list[Tensor] = []
     for batch in batches(training, min(16, count), augment=False, device=config.device):
         found.append(batch.images)
         if sum(len(photos) for photos in found) >= count:
             break
-    smallest = min(get_space(config.space).resolutions)
-    return [resize_photos(photos, smallest) for photos in found]
+    return found
 
 
 def _fit_statistics(config: TrainConfig, run: _Run, training: Any, progress: Progress) -> None:
@@ -428,12 +428,35 @@ def _fit_statistics(config: TrainConfig, run: _Run, training: Any, progress: Pro
 def fit_shipped_statistics(
     supernet: Supernet, photos: list[Tensor], subnets: int, seed: int, progress: Progress = lambda *_: None
 ) -> None:
-    """Fit the statistics to random subnets, the smallest and the largest; a fourth at their own resolution."""
-    space = supernet.space
-    rows = space.sample(np.random.default_rng(seed), subnets)
-    rows[np.arange(len(rows)) % 4 > 0, 0] = 0
-    rows = np.vstack([rows, 0 * space.sizes, space.sizes - 1])
-    fit_statistics(supernet, photos, rows, progress=lambda done, total: progress("statistics", done, total))
+    """Fit the statistics to `subnets` that cover the space, the smallest and the largest among them."""
+    rows = covering_rows(supernet.space, np.random.default_rng(seed), max(subnets, 2))
+    measured = measure_statistics(
+        supernet, photos, rows, lambda done, total: progress("statistics", done, total)
+    )
+    fit_statistics(supernet, measured)
+
+
+def refit_statistics(
+    path: Path,
+    out: Path,
+    data: str = "osie",
+    *,
+    subnets: int = TrainConfig.statistics_subnets,
+    photos: int = TrainConfig.statistics_photos,
+    seed: int = 0,
+    progress: Progress = lambda *_: None,
+) -> Path:
+    """Write the supernet at `path` with statistics that are fitted anew on training photos of `data` to `out`.
+
+    The weights stay as they are. Raises CheckpointError and DataError.
+    """
+    supernet, origin = load_supernet(path)
+    config = TrainConfig(data=(data,), out=out)
+    training, _ = load_training_data(config)
+    fit_shipped_statistics(supernet, _plain_photos(training, photos, config), subnets, seed, progress)
+    fitted = {"data": data, "subnets": subnets, "photos": photos, "seed": seed}
+    save_supernet(out, supernet, {**origin, "statistics": fitted})
+    return out
 
 
 def import_checkpoint(

@@ -10,10 +10,10 @@ import torch
 from predictors.estimate import FloatArray
 from predictors.features import GROUPS, WORK_COLUMNS, contrasts, work_of_rows
 from predictors.latency import LatencyPredictor, fit_latency
-from predictors.sampling import covering_rows
 from supernet.data.synthetic import synthetic
 from supernet.evaluate import EvaluationSet, build_evaluation_set
 from supernet.network import Supernet
+from supernet.sampling import covering_rows
 from supernet.space import Rows, Space, get_space
 
 

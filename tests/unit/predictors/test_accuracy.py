@@ -10,9 +10,9 @@ from predictors.accuracy import AccuracyPredictors, fit_accuracy, load_accuracy
 from predictors.estimate import FloatArray
 from predictors.features import scaled_genes
 from predictors.ranking import quality
-from predictors.sampling import covering_rows
 from supernet.cost import cost
 from supernet.errors import PredictorError
+from supernet.sampling import covering_rows
 from supernet.space import Rows, Space, get_space
 
 
@@ -49,6 +49,10 @@ def test_intervals_hold_what_is_measured(salnas: Space, fitted: AccuracyPredicto
     estimate = fitted.by_metric["cc"].predict(rows)
     inside = (estimate.low <= scores["cc"]) & (scores["cc"] <= estimate.high)
     assert 0.85 <= inside.mean() <= 0.96
+    width = estimate.high - estimate.low
+    near = fitted.by_metric["cc"].predict(measured(salnas, 300)[0])
+    assert (near.high - near.low).mean() < 0.8 * width.mean()
+    assert np.median(width) == pytest.approx(2 * fitted.by_metric["cc"].usual_radius, rel=0.2)
 
 
 def test_reported_quality_is_that_of_unseen_subnets(salnas: Space, fitted: AccuracyPredictors) -> None:
@@ -114,8 +118,7 @@ def test_the_file_is_plain_data(fitted: AccuracyPredictors, tmp_path: Path) -> N
     fitted.save(path, supernet=None)
     content = path.read_bytes()
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    parts = {f"{metric}.{part}" for metric in ("cc", "kld") for part in ("lengths", "support", "weights")}
-    assert set(header) == {"__metadata__", *parts}
+    assert set(header) == {"__metadata__", "lengths", "support", "cc.weights", "kld.weights"}
     assert len(content) < 500_000
 
 

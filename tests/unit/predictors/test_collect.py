@@ -22,7 +22,6 @@ from predictors.collect import (
 )
 from predictors.executors import WorkerLost
 from predictors.fit import parse_part
-from predictors.sampling import covering_rows
 from predictors.tables import read_table
 from predictors.timing import Runner, TimingPlan
 from supernet.cost import cost
@@ -31,6 +30,7 @@ from supernet.errors import DataError
 from supernet.evaluate import EvaluationSet, evaluate_net, score_net
 from supernet.metric_names import METRICS
 from supernet.network import Supernet, extract
+from supernet.sampling import covering_rows
 from supernet.space import Arch, Rows, Space
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -97,7 +97,7 @@ import sys, time
 from pathlib import Path
 import numpy as np, torch
 import predictors.collect as collect
-from predictors.sampling import covering_rows
+from supernet.sampling import covering_rows
 from supernet.data.synthetic import synthetic
 from supernet.evaluate import build_evaluation_set
 from supernet.network import Supernet

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from predictors.device_csv import Measurements, read_measurements
 from predictors.estimate import FloatArray
-from predictors.sampling import covering_rows
 from supernet.cost import cost
 from supernet.errors import DeviceError, SalnasError
+from supernet.sampling import covering_rows
 from supernet.space import Space, get_space
 
 SALNAS = get_space("salnas")

@@ -23,8 +23,8 @@ from predictors.devices import (
 from predictors.latency import LatencyPredictor
 from predictors.pack import pack_rows
 from predictors.ranking import quality
-from predictors.sampling import covering_rows
 from supernet.errors import DeviceError, PredictorError
+from supernet.sampling import covering_rows
 from supernet.space import Space
 
 

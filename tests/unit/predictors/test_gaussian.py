@@ -1,5 +1,7 @@
 """The Gaussian process: equal to scikit-learn's, modest away from what was measured, and fast enough for a search."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.gaussian_process import GaussianProcessRegressor
@@ -24,13 +26,23 @@ def test_predictions_equal_those_of_scikit_learn() -> None:
     (model,) = fit_gaussian(SALNAS.sizes, rows, targets[:, None])
     scaled = [2.0 * r / (SALNAS.sizes - 1) - 1.0 for r in (rows, unseen)]
     fixed = GaussianProcessRegressor(
-        RBF(model.lengths, "fixed") + WhiteKernel(1e-6, "fixed"), optimizer=None
+        RBF(model.support.lengths, "fixed") + WhiteKernel(1e-6, "fixed"), optimizer=None
     ).fit(scaled[0], targets - targets.mean())
-    ours = GaussianModel(
-        model.sizes, model.lengths, model.support, np.ravel(fixed.alpha_), float(targets.mean())
-    )
-    expected = fixed.predict(scaled[1]) + targets.mean()
-    assert ours(unseen) == pytest.approx(expected, abs=1e-3)
+    support = replace(model.support, noise=1e-6)
+    ours = GaussianModel(support, np.ravel(fixed.alpha_), float(targets.mean()))
+    expected, deviation = fixed.predict(scaled[1], return_std=True)
+    assert ours(unseen) == pytest.approx(expected + targets.mean(), abs=1e-3)
+    assert support.deviation(unseen) == pytest.approx(deviation, abs=1e-3)
+
+
+def test_more_is_known_of_what_was_measured_than_of_what_is_far_from_it() -> None:
+    rng = np.random.default_rng(4)
+    rows = SALNAS.sample(rng, 60)
+    rows[:, 0] = 0
+    (model,) = fit_gaussian(SALNAS.sizes, rows, interacting(rows)[:, None])
+    far = SALNAS.sizes - 1 - rows
+    assert model.support.deviation(rows).max() < 0.5 * model.support.deviation(far).min()
+    assert model.support.deviation(far).max() <= 1.0 + model.support.noise
 
 
 def test_it_learns_what_pairs_of_genes_cannot_say() -> None:
@@ -95,6 +107,6 @@ def test_targets_share_lengths_and_a_constant_target_is_constant() -> None:
     rows = SALNAS.sample(np.random.default_rng(6), 60)
     y = interacting(rows)
     models = fit_gaussian(SALNAS.sizes, rows, np.column_stack([y, -3.0 * y + 1.0, np.full(60, 0.5)]))
-    assert (models[0].lengths == models[1].lengths).all()
+    assert (models[0].support.lengths == models[1].support.lengths).all()
     assert models[1](rows) == pytest.approx(-3.0 * models[0](rows) + 1.0, abs=1e-4)
     assert models[2](rows) == pytest.approx(np.full(60, 0.5))

@@ -8,8 +8,8 @@ import pytest
 
 from predictors.latency import LatencyPredictor, fit_latency, load_latency
 from predictors.ranking import quality
-from predictors.sampling import covering_rows
 from supernet.errors import PredictorError
+from supernet.sampling import covering_rows
 from supernet.space import Space, get_space
 
 

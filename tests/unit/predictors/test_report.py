@@ -30,9 +30,9 @@ from predictors.report import (
     sampling_report,
     transfer_report,
 )
-from predictors.sampling import covering_rows
 from predictors.tables import Table, gene_columns
 from supernet.metric_names import METRICS
+from supernet.sampling import covering_rows
 from supernet.space import Rows, Space
 
 N = 60

@@ -8,9 +8,9 @@ import pytest
 from predictors.latency import LatencyPredictor
 from predictors.pack import pack_rows
 from predictors.ranking import Quality, quality
-from predictors.sampling import covering_rows
 from predictors.transfer import NOTHING, fit_scales, transfer_latency
 from supernet.errors import PredictorError
+from supernet.sampling import covering_rows
 from supernet.space import Space
 
 

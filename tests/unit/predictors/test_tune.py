@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from predictors.ranking import folds_of
-from predictors.sampling import covering_rows
 from predictors.tune import TUNED, Task, fit_of, search_space
 from supernet.errors import SettingsError
+from supernet.sampling import covering_rows
 from supernet.space import Space
 
 ROOT = Path(__file__).resolve().parents[3]

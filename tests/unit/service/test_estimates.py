@@ -109,9 +109,12 @@ def test_a_bound_that_promises_nothing_is_null(estimates: Estimates) -> None:
     class Vague:
         quality: Quality
 
+        def mean(self, rows: np.ndarray, /) -> np.ndarray:
+            return np.zeros(len(rows))
+
         def predict(self, rows: np.ndarray, /) -> Estimate:
             nothing = np.full(len(rows), np.inf)
-            return Estimate(np.zeros(len(rows)), -nothing, nothing)
+            return Estimate(self.mean(rows), -nothing, nothing)
 
     vague = Estimates(TINY, SPACE, {"cc": Vague(estimates.accuracy["cc"].quality)})
     found = vague.predictions(ROWS[:1])["accuracy"]["cc"]

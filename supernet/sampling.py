@@ -11,7 +11,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from predictors.estimate import FloatArray
 from supernet.cost import cost
 from supernet.space import Rows, Space
 
@@ -54,7 +53,7 @@ def leaning_rows(space: Space, rng: np.random.Generator, n: int) -> Rows:
     return rows
 
 
-def size_levels(space: Space, rows: Rows) -> FloatArray:
+def size_levels(space: Space, rows: Rows) -> NDArray[np.float64]:
     """(n,) where a subnet lies between the smallest (0) and the largest (1) of its resolution, by log macs."""
     low, high = np.zeros_like(rows), np.broadcast_to(space.sizes - 1, rows.shape).copy()
     if space.genes[0].name == "resolution":

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from predictors.sampling import covering_rows, leaning_rows, size_levels
+from supernet.sampling import covering_rows, leaning_rows, size_levels
 from supernet.space import get_space
 
 SALNAS = get_space("salnas")
