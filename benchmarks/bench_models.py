@@ -24,7 +24,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.backbones import BACKBONES, open_backbone
-from benchmarks.report import publish
+from benchmarks.report import OUT, publish
 from predictors.collect import LastPhotos
 from predictors.devices import load_device
 from predictors.runtimes import describe_machine
@@ -269,6 +269,59 @@ def dominance_rows(
     return rows
 
 
+def publish_dominance(
+    rows: list[dict[str, Any]], supernet: str, subnets: int, about: dict[str, Any] | None = None
+) -> None:
+    """The table of who dominates whom; nothing where nothing was scored."""
+    if rows:
+        publish(
+            "dominance",
+            "Which of our subnets dominates a reference model",
+            pd.DataFrame(rows),
+            command=COMMAND,
+            note=f"CC on OSIE validation, measured; subnets: {subnets} measured ones of {supernet}. "
+            "Gained: of the best subnet that is at least as fast; saved: by the fastest that is at least as good.",
+            about=about,
+        )
+
+
+def score_again(bench: Workbench, known: dict[str, Any], results: Path) -> None:
+    """New weights of the supernet in the tables of the last run: times depend on no weights, and stay."""
+    entries = []
+    for subnet in known["subnets"]:
+        net = bench.net(bench.space.arch_of_id(subnet))
+        entries.append(Entry(subnet, subnet, "subnet", "supernet", f"{bench.file.fingerprint} {subnet}", net))
+    for field, dataset in (("scores", validation()), ("held_out", held_out())):
+        found = score_all(entries, known["subnets"], field, dataset, None)
+        for entry in entries:
+            known["subnets"][entry.name][field] = found[entry.name]
+    for entry in entries:
+        known["subnets"][entry.name]["key"] = entry.key
+    known["fingerprint"] = bench.file.fingerprint
+    table = json.loads((OUT / "models.json").read_text())
+    for row in table["rows"]:
+        name = row["network"].partition("(")[2].rstrip(")")
+        if name in known["subnets"]:
+            row["CC"] = known["subnets"][name]["scores"]["cc"]
+    frame = pd.DataFrame(table["rows"])
+    publish("models", "Reference models and subnets", frame, command=COMMAND, note=NOTE, about=table["about"])
+    others = [
+        Entry(name, name, "alone" if name == ALONE else "model", line["weights"], line["key"], entries[0].net)
+        for name, line in known["models"].items()
+        if line["scores"]
+    ]
+    both = known["models"] | known["subnets"]
+    scores = {entry.name: both[entry.name]["scores"] for entry in entries + others}
+    latencies = {
+        device: {entry.name: both[entry.name]["latency_ms"][device] for entry in entries + others}
+        for device in DEVICES.values()
+    }
+    publish_dominance(
+        dominance_rows(others + entries, scores, latencies), bench.id, len(entries), table["about"]
+    )
+    write_atomic(results / FOLDER / MEASURED, json.dumps(known, indent=1) + "\n")
+
+
 def charted_devices(bench: Workbench, results: Path) -> list[str]:
     """The devices whose tables are of this machine: only beside those may what is timed here be drawn."""
     here, found = describe_machine(), []
@@ -300,12 +353,16 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=list(MODELS), help="reference models to measure")
     parser.add_argument("--evaluations", type=int, default=20_000, help="of the search for the front")
     parser.add_argument("--limit", type=int, help="photos to score on; all by default")
+    parser.add_argument("--scores-only", action="store_true", help="score the subnets of the last run again")
     parser.add_argument("--country", default="THA", help="ISO code, for CO₂")
     options = parser.parse_args()
     torch.set_num_threads(1)
     results = Settings.from_environment().results
     bench = Workbench.open(results)
     known = load_measured(results)
+    if options.scores_only:
+        score_again(bench, known, results)
+        return
     entries, subnets = gather(bench, options.models, options.front_subnets, options.evaluations, results)
     with tempfile.TemporaryDirectory() as folder:
         export_all(entries, Path(folder))
@@ -335,16 +392,7 @@ def main() -> None:
         for entry in shown
     ]
     publish("models", "Reference models and subnets", pd.DataFrame(rows), command=COMMAND, note=NOTE)
-    compared = dominance_rows(entries, scores, latencies)
-    if compared:
-        publish(
-            "dominance",
-            "Which of our subnets dominates a reference model",
-            pd.DataFrame(compared),
-            command=COMMAND,
-            note=f"CC on OSIE validation, measured; subnets: {len(subnets)} measured ones of {bench.id}. "
-            "Gained: of the best subnet that is at least as fast; saved: by the fastest that is at least as good.",
-        )
+    publish_dominance(dominance_rows(entries, scores, latencies), bench.id, len(subnets))
     devices = charted_devices(bench, results)
     parts: dict[str, dict[str, Any]] = {"models": {}, "subnets": {}}
     for entry in entries:

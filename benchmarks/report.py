@@ -33,10 +33,18 @@ def median_seconds(run: Callable[[], object], repeats: int) -> float:
     return statistics.median(times)
 
 
-def publish(name: str, title: str, frame: pd.DataFrame, *, command: str, note: str = "") -> None:
-    """Print `frame` and write results/benchmarks/`name`.json and .md."""
+def publish(
+    name: str,
+    title: str,
+    frame: pd.DataFrame,
+    *,
+    command: str,
+    note: str = "",
+    about: dict[str, Any] | None = None,
+) -> None:
+    """Print `frame` and write results/benchmarks/`name`.json and .md; `about` is the machine, this one by default."""
     print_table(Console(), title, frame)
-    about = about_this_machine() | {"command": command}
+    about = (about or about_this_machine()) | {"command": command}
     rows = json.loads(frame.to_json(orient="records"))
     write_atomic(OUT / f"{name}.json", json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
     head = f"# {title}\n\n`{command}` on {about['cores']} cores of {about['processor']}"

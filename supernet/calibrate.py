@@ -2,7 +2,7 @@
 
 A subnet sampled from a supernet needs statistics of its own. `recalibrate` measures them with a forward pass over
 photos. `measure_statistics` does so for many subnets, and `fit_statistics` stores in the supernet, for each channel,
-the function of genes and their pairs that fits them best: any subnet can be extracted at once and without photos.
+an interpolation between them: any subnet can be extracted at once and without photos.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from supernet.images import resize_photos
-from supernet.network import SaliencyNet, Supernet, extract, gene_features
+from supernet.network import FITTED, SaliencyNet, Supernet, extract, similarities
 from supernet.sampling import leaning_rows
 from supernet.space import Rows, Space
 
@@ -25,11 +25,14 @@ _SMALLEST_VARIANCE = 1e-8
 _EPSILON = 1e-5
 """What batch norms add to a variance: below it a channel is dead, and its mean matters little."""
 
-_PAIRS = 0.1
-"""How large the effect of a pair of genes is beside that of a gene, before anything is measured."""
+_RANK = 96
+"""Directions in which statistics differ that are kept."""
 
-_TYPICAL = 4096
-"""Subnets over which the loss of a compression is the mean."""
+_NOTHING = 1e-9
+"""Directions of less than this share of the largest hold no more than rounding."""
+
+_TYPICAL = 1024
+"""Subnets over which the loss of leaving out the other directions is the mean."""
 
 
 @torch.no_grad()
@@ -74,8 +77,8 @@ def measure_statistics(
 ) -> MeasuredStatistics:
     """Measure the subnets `rows` (n, d) on `photos`, batches as sharp as the largest resolution.
 
-    Photos that were small once and are enlarged have other statistics: they cost subnets of the larger resolution up
-    to 0.09 CC.
+    Photos that were small once and are enlarged have other statistics: they cost subnets of the larger resolution
+    0.04 to 0.07 CC (`make bench-statistics`).
     """
     present = np.zeros((len(rows), supernet.statistics.shape[-1]), dtype=bool)
     values = np.zeros((len(rows), 2, present.shape[1]), dtype=np.float32)
@@ -97,78 +100,82 @@ def measure_statistics(
     return MeasuredStatistics(rows, present, values)
 
 
-def fit_statistics(supernet: Supernet, measured: MeasuredStatistics, *, ridge: float = 0.3) -> None:
-    """Fit `supernet.statistics` and `supernet.projection`, in place, to measured statistics.
+def fit_statistics(supernet: Supernet, measured: MeasuredStatistics, *, ridge: float = 1e-4) -> None:
+    """Fit the batch-norm statistics of `supernet`, in place, to measured ones.
 
-    Ridge regression, for every channel, over the subnets that have it, on the genes that lie before it, with the
-    intercept free. Of the weights of all channels the directions are kept in which statistics differ most, errors
-    of means counted in standard deviations.
+    Kernel ridge regression, for every channel, over the subnets that have it, on the genes that lie before it, with
+    the intercept free. What it says of typical subnets is then cut down to its principal components, errors of means
+    counted in standard deviations.
     """
-    space = supernet.space
-    features = gene_features(space, measured.rows).astype(np.float64)
-    features[:, 1 + len(space.genes) :] *= _PAIRS
-    weights = np.zeros((2, features.shape[1], measured.present.shape[1]))
-    for name, (start, end) in supernet.norm_spans.items():
-        before = _before(space, name)
-        for channels in _alike(measured.present, start, end):
-            own = measured.present[:, channels[0]]
-            fitted = _ridge(features[own][:, before], measured.values[own][:, :, channels], ridge)
-            weights[:, np.flatnonzero(before)[:, None], channels] = fitted
-    weights[:, 1 + len(space.genes) :] *= _PAIRS
-    projection, statistics = _compressed(space, weights, supernet.projection.shape[1])
-    supernet.projection.copy_(torch.from_numpy(projection))
-    supernet.statistics.copy_(torch.from_numpy(statistics))
+    space, parts = supernet.space, {name: _part(name) for name in supernet.norm_spans}
+    typical = leaning_rows(space, np.random.default_rng(0), _TYPICAL)
+    known, new = (_by_part(space, rows, measured.rows) for rows in (measured.rows, typical))
+    norms = {
+        name: _fit_norm(known[parts[name]], measured, *span, ridge)
+        for name, span in supernet.norm_spans.items()
+    }
+    said = {name: norm.constant + new[parts[name]] @ norm.weights for name, norm in norms.items()}
+    sizes, vectors = np.linalg.eigh(sum(values @ values.T for values in said.values()) / _TYPICAL)
+    kept = np.flatnonzero(sizes > _NOTHING * sizes[-1])[::-1][:_RANK]
+    scores = vectors[:, kept] * _TYPICAL**0.5
+    constant, by_part = np.zeros(len(kept)), np.zeros((len(known), len(measured.rows), len(kept)))
+    statistics = np.zeros((2, len(kept), measured.present.shape[1]))
+    for name, norm in norms.items():
+        loadings = scores.T @ said[name] / _TYPICAL
+        constant += norm.constant @ loadings.T / sizes[kept]
+        by_part[parts[name]] += norm.weights @ loadings.T / sizes[kept]
+        statistics[:, :, slice(*supernet.norm_spans[name])] = norm.in_units(loadings)
+    projection = np.vstack([constant, *by_part])
+    device = supernet.statistics.device
+    for name, values in zip(FITTED, (measured.rows, projection, statistics), strict=True):
+        setattr(supernet, name, torch.from_numpy(values).float().to(device))
 
 
-def _before(space: Space, norm: str) -> NDArray[np.bool_]:
-    """(features,) which of them a batch norm depends on: those of genes that lie before it in the network.
+@dataclass(frozen=True, eq=False)
+class _Norm:
+    """What was fitted to c channels: constant (2c,) and weights (s, 2c), means over `deviations` (c,)."""
 
-    How deep its own stage is matters to no block, only to whether there is one.
-    """
-    stages = [stage.name for stage in space.stages]
-    part, _, rest = norm.partition(".")
-    last = {"stem": -1, "stages": int(rest.split(".")[0]) if part == "stages" else 0}.get(part, len(stages))
-    seen = np.zeros(len(space.genes), dtype=bool)
-    for j, gene in enumerate(space.genes):
-        stage, _, kind = gene.name.partition(".")
-        number = stages.index(stage) if stage in stages else -1
-        seen[j] = number < last or (number == last and kind != "depth")
-    first, second = np.triu_indices(len(seen), 1)
-    return np.concatenate([[True], seen, seen[first] & seen[second]])
+    constant: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    deviations: NDArray[np.float64]
+
+    def in_units(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(r, 2c) → (2, r, c) means and log variances."""
+        means, log_variances = np.split(values, 2, axis=1)
+        return np.stack([means * self.deviations, log_variances])
 
 
-def _alike(present: NDArray[np.bool_], start: int, end: int) -> list[NDArray[np.int64]]:
-    """The channels from `start` to `end`, in groups that the same subnets have, without those that none has."""
-    _, group = np.unique(np.packbits(present[:, start:end], axis=0), axis=1, return_inverse=True)
-    groups = [start + np.flatnonzero(group.ravel() == g) for g in range(int(group.max()) + 1)]
-    return [channels for channels in groups if present[:, channels[0]].any()]
+def _part(norm: str) -> int:
+    """Which of `genes_before` a batch norm belongs to."""
+    where, number = norm.split(".")[:2]
+    return 1 + int(number) if where == "stages" else 0 if where == "stem" else -1
 
 
-def _ridge(features: NDArray[np.float64], values: NDArray[np.float32], ridge: float) -> NDArray[np.float64]:
-    """Features (s, f), the first of which is one, and values (s, 2, c) → weights (2, f, c)."""
-    x = features[:, 1:]
-    inverse = np.linalg.inv(x @ x.T + ridge * np.eye(len(x)))
-    ones = inverse.sum(axis=1)
-    flat = values.reshape(len(x), -1).astype(np.float64)
-    constant = ones @ flat / ones.sum()
-    slopes = x.T @ (inverse @ flat - ones[:, None] * constant)
-    fitted = np.vstack([constant, slopes]).reshape(features.shape[1], 2, -1)
-    return np.moveaxis(fitted, 1, 0)
+def _by_part(space: Space, rows: Rows, support: Rows) -> NDArray[np.float64]:
+    """(g, n, s) the similarities of `rows` (n, d) to `support` (s, d), for each part of the network."""
+    features = similarities(space, rows, support)[:, 1:]
+    return np.moveaxis(features.reshape(len(rows), -1, len(support)), 1, 0)
 
 
-def _compressed(
-    space: Space, weights: NDArray[np.float64], rank: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Weights (2, f, c) → projection (f, r) and statistics (2, r, c) whose products come closest to what they say."""
-    rows = leaning_rows(space, np.random.default_rng(0), _TYPICAL)
-    features = gene_features(space, rows).astype(np.float64)
-    moment = features.T @ features / len(rows) + 1e-9 * np.eye(features.shape[1])
-    root = np.linalg.cholesky(moment)
-    deviations = np.sqrt(np.exp(weights[1, 0]) + _EPSILON)
-    unit = np.stack([1.0 / deviations, np.ones_like(deviations)])  # (2, c)
-    spread = np.concatenate(list(root.T @ weights * unit[:, None]), axis=1)
-    _, vectors = np.linalg.eigh(spread @ spread.T)
-    kept = vectors[:, ::-1][:, :rank]
-    projection = np.linalg.solve(root.T, kept)
-    statistics = np.stack(np.split(kept.T @ spread, 2, axis=1)) / unit[:, None]
-    return projection, statistics
+def _fit_norm(
+    kernel: NDArray[np.float64], measured: MeasuredStatistics, start: int, end: int, ridge: float
+) -> _Norm:
+    """Channels `start` to `end`; those that the same subnets have are fitted together. `kernel` (s, s)."""
+    present = measured.present[:, start:end]
+    constant, weights = np.zeros((2, end - start)), np.zeros((len(kernel), 2, end - start))
+    _, group = np.unique(np.packbits(present, axis=0), axis=1, return_inverse=True)
+    for number in range(int(group.max()) + 1):
+        channels = np.flatnonzero(group.ravel() == number)
+        own = np.flatnonzero(present[:, channels[0]])
+        if not len(own):
+            continue
+        inverse = np.linalg.inv(kernel[np.ix_(own, own)] + ridge * np.eye(len(own)))
+        ones = inverse.sum(axis=1)
+        values = measured.values[own][:, :, start + channels].reshape(len(own), -1).astype(np.float64)
+        middle = ones @ values / ones.sum()
+        constant[:, channels] = middle.reshape(2, -1)
+        fitted = inverse @ values - ones[:, None] * middle
+        weights[own[:, None], :, channels] = fitted.reshape(len(own), 2, -1).transpose(0, 2, 1)
+    deviations = np.sqrt(np.exp(constant[1]) + _EPSILON)
+    unit = np.stack([1.0 / deviations, np.ones_like(deviations)])
+    return _Norm((constant * unit).ravel(), (weights * unit).reshape(len(kernel), -1), deviations)

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from supernet.errors import CheckpointError
 from supernet.files import atomic_path
-from supernet.network import Supernet
+from supernet.network import Supernet, genes_before
 from supernet.space import get_space, list_spaces
 
 FORMAT = "salnas-supernet-1"
@@ -28,7 +28,7 @@ def save_supernet(
 ) -> None:
     """Write `supernet` whole or not at all; `provenance` is any JSON data (what it was trained on, and how)."""
     tensors = {
-        name: (tensor if name == "projection" else tensor.to(dtype)).detach().cpu().contiguous()
+        name: (tensor if name in ("support", "projection") else tensor.to(dtype)).detach().cpu().contiguous()
         for name, tensor in supernet.state_dict().items()
         if not _is_unused(name)
     }
@@ -80,8 +80,11 @@ def load_supernet(path: Path | str) -> tuple[Supernet, dict[str, Any]]:
             remedy="Use the version that trained it, or train again.",
         )
     supernet = Supernet(get_space(name))
-    expected = {key: value.shape for key, value in supernet.state_dict().items() if not _is_unused(key)}
-    found = {key: value.shape for key, value in tensors.items()}
+    found = {key: tuple(value.shape) for key, value in tensors.items()}
+    expected = {
+        key: tuple(value.shape) for key, value in supernet.state_dict().items() if not _is_unused(key)
+    }
+    expected |= _fitted_shapes(supernet, found)
     if expected != found:
         differing = sorted(key for key in expected | found if expected.get(key) != found.get(key))
         raise CheckpointError(
@@ -103,6 +106,18 @@ def file_fingerprint(path: Path | str) -> str:
 def _is_unused(name: str) -> bool:
     """A supernet keeps statistics apart from the batch norms of its largest subnet."""
     return name.endswith(("running_mean", "running_var", "num_batches_tracked"))
+
+
+def _fitted_shapes(supernet: Supernet, found: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """The shapes of what was fitted to as many subnets, and with as many directions, as the file says."""
+    subnets, rank = found.get("support", (1,))[0], found.get("projection", (1, 1))[-1]
+    genes, parts = len(supernet.space.genes), len(genes_before(supernet.space))
+    channels = supernet.statistics.shape[-1]
+    return {
+        "support": (subnets, genes),
+        "projection": (1 + parts * subnets, rank),
+        "statistics": (2, rank, channels),
+    }
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:

@@ -11,6 +11,7 @@ Shapes: photos (B, 3, H, W), normalised as x / 127.5 - 1; saliency maps (B, H, W
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,8 +23,11 @@ from torch.nn import functional as F
 from supernet.layers import ConvBN, MBConv, first_channels
 from supernet.space import Arch, Rows, Space, StageChoices, get_space
 
-STATISTICS_RANK = 64
-"""Directions in which the batch-norm statistics of subnets differ; 64 leave out a third of what a fit misses."""
+_LENGTH = 8.0
+"""How far statistics look alike, where a gene is 2 long."""
+
+FITTED = ("support", "projection", "statistics")
+"""Buffers of a supernet that `supernet.calibrate` fits."""
 
 TAPS = (1, 2, 4)
 """Stages (mb2, mb3, mb5) whose output the decoder reads, besides the stem and the last convolution."""
@@ -116,14 +120,15 @@ class Supernet(nn.Module):
     """The weights of every subnet of a space, stored once.
 
     Batch norms use batch statistics in training mode. In evaluation mode each subnet has statistics of its own,
-    linear in its genes and their pairs: with z = `gene_features` · `projection`, mean = z·a and log variance = z·b
-    for every channel. `statistics` (2, r, channels of all batch norms) holds a and b; zeros, as at first, are mean 0
-    and variance 1. `projection` (features, r) keeps the r directions that statistics differ in most.
-    `supernet.calibrate` fits both to measured statistics.
+    interpolated between those of the measured subnets `support` (s, d): with z = `similarities` · `projection`,
+    mean = z·a and log variance = z·b for every channel. `statistics` (2, r, channels of all batch norms) holds a and
+    b; zeros, as at first, are mean 0 and variance 1. `projection` (features, r) keeps the r directions that
+    statistics differ in most. `supernet.calibrate` fits all three.
     """
 
-    statistics: Tensor
+    support: Tensor
     projection: Tensor
+    statistics: Tensor
 
     def __init__(self, space: Space) -> None:
         super().__init__()
@@ -131,10 +136,10 @@ class Supernet(nn.Module):
         self.weights = SaliencyNet(space.largest(), space, spare_shortcuts=True)
         self.norm_spans = _norm_spans(self.weights)
         channels = max(end for _, end in self.norm_spans.values())
-        features = gene_features(space, np.zeros((1, len(space.genes)), np.int64)).shape[1]
-        rank = min(STATISTICS_RANK, features)
-        self.register_buffer("statistics", torch.zeros(2, rank, channels))
-        self.register_buffer("projection", torch.eye(features, rank))
+        self.register_buffer("support", torch.zeros(1, len(space.genes)))
+        features = 1 + len(genes_before(space))
+        self.register_buffer("projection", torch.eye(features))
+        self.register_buffer("statistics", torch.zeros(2, features, channels))
 
     def forward(self, x: Tensor, arch: Arch, *, drop_rate: float = 0.0) -> Tensor:
         """(B, 3, H, W) photos through subnet `arch` → (B, H, W) saliency in [0, 1]."""
@@ -171,21 +176,52 @@ class Supernet(nn.Module):
                 yield f"{name}.running_var", log_variance[span].exp()
                 yield f"{name}.num_batches_tracked", torch.zeros((), dtype=torch.long, device=mean.device)
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        for name in FITTED:  # as large as the fit made them
+            if prefix + name in state_dict:
+                setattr(
+                    self, name, torch.empty_like(state_dict[prefix + name], device=self.statistics.device)
+                )
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def statistics_of(self, arch: Arch) -> tuple[Tensor, Tensor]:
         """(channels,) means and log variances of all batch norms of the largest subnet's size."""
-        features = torch.from_numpy(gene_features(self.space, self.space.encode(arch)[None])[0])
+        row = self.space.encode(arch)[None]
         with torch.autocast(self.statistics.device.type, enabled=False):
-            z = features.to(self.statistics) @ self.projection
+            features = torch.from_numpy(similarities(self.space, row, self.support.cpu().numpy())[0])
+            # Weights of subnets that are much alike are large and nearly cancel out.
+            z = (features.to(self.projection.device) @ self.projection.double()).to(self.statistics)
             mean, log_variance = torch.einsum("r,src->sc", z, self.statistics)
         return mean, log_variance
 
 
-def gene_features(space: Space, rows: Rows) -> NDArray[np.float32]:
-    """(n, d) genotypes → (n, 1 + d + d(d - 1)/2): a one, each gene scaled to [-1, 1], products of two of them."""
-    scaled = 2.0 * rows / (space.sizes - 1) - 1.0
-    first, second = np.triu_indices(scaled.shape[1], 1)
-    products = scaled[:, first] * scaled[:, second]
-    return np.hstack([np.ones((len(rows), 1)), scaled, products]).astype(np.float32)
+def genes_before(space: Space) -> list[NDArray[np.int64]]:
+    """The genes that the stem, each stage in turn, and what follows them all depend on.
+
+    How deep a stage is matters to what follows it, but to none of its own blocks.
+    """
+    names = [stage.name for stage in space.stages]
+    found = []
+    for last in range(-1, len(names) + 1):
+        seen = []
+        for gene in space.genes:
+            stage, _, kind = gene.name.partition(".")
+            number = names.index(stage) if stage in names else -1
+            seen.append(number < last or (number == last and (kind != "depth" or number < 0)))
+        found.append(np.flatnonzero(seen))
+    return found
+
+
+def similarities(space: Space, rows: Rows, support: NDArray[Any]) -> NDArray[np.float64]:
+    """(n, d) genotypes and (s, d) measured ones → (n, 1 + g·s) features that statistics are linear in.
+
+    A one, then for each of the g parts of the network exp(-½ |x - x'|² / l²) over the genes that lie before it,
+    scaled to [-1, 1].
+    """
+    x, other = (2.0 * np.asarray(r, np.float64) / (space.sizes - 1) - 1.0 for r in (rows, support))
+    squares = np.square(x[:, None] - other[None])
+    parts = [np.exp(-0.5 * squares[:, :, genes].sum(axis=2) / _LENGTH**2) for genes in genes_before(space)]
+    return np.hstack([np.ones((len(x), 1)), *parts])
 
 
 def extract(supernet: Supernet, arch: Arch) -> SaliencyNet:

@@ -448,10 +448,12 @@ def refit_statistics(
 ) -> Path:
     """Write the supernet at `path` with statistics that are fitted anew on training photos of `data` to `out`.
 
-    The weights stay as they are. Raises CheckpointError and DataError.
+    The weights stay as they are, and the photos that its training held out are held out again. Raises
+    CheckpointError, DataError and SettingsError.
     """
     supernet, origin = load_supernet(path)
-    config = TrainConfig(data=(data,), out=out)
+    held_out = origin.get("config", {}).get("held_out", TrainConfig.held_out)
+    config = TrainConfig(data=(data,), space=supernet.space.name, held_out=held_out, batch_size=2, out=out)
     training, _ = load_training_data(config)
     fit_shipped_statistics(supernet, _plain_photos(training, photos, config), subnets, seed, progress)
     fitted = {"data": data, "subnets": subnets, "photos": photos, "seed": seed}

@@ -190,7 +190,7 @@ def test_the_command_writes_a_supernet(tmp_path: Path, monkeypatch: pytest.Monke
     torch.save({"student": public_state()}, tmp_path / "salnas.pt")
     out = tmp_path / "imported.safetensors"
     words = ["import", str(tmp_path / "salnas.pt"), "--out", str(out), "--data", str(tmp_path / "photos")]
-    app([*words, "--subnets", "1"], standalone_mode=False)
+    app([*words, "--subnets", "2"], standalone_mode=False)
     supernet, provenance = load_supernet(out)
     assert provenance["origin"] == "SalNAS"
     assert supernet.statistics.abs().sum() > 0

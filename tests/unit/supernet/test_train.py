@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 import supernet.train as module
+from supernet.__main__ import app
 from supernet.checkpoint import load_supernet, save_supernet
 from supernet.data.folder import write_folder
 from supernet.data.synthetic import synthetic
@@ -60,6 +61,20 @@ def test_a_tiny_supernet_learns_where_the_planted_objects_are(tmp_path: Path) ->
     assert provenance["held_out"]["largest_cc"] > 0.6
     assert provenance["command"].startswith("salnas train --data synthetic --space tiny")
     assert supernet.statistics.abs().sum() > 0
+
+
+def test_statistics_are_fitted_again_to_the_same_weights(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, epochs=1)
+    before, _ = load_supernet(train(config))
+    out = tmp_path / "again.safetensors"
+    words = ["statistics", str(config.out), "--out", str(out), "--data", "synthetic", "--photos", "16"]
+    app([*words, "--subnets", "5", "--seed", "3"], standalone_mode=False)
+    after, provenance = load_supernet(out)
+    fitted = {"data": "synthetic", "subnets": 5, "photos": 16, "seed": 3}
+    assert provenance["statistics"] == fitted
+    assert provenance["config"]["held_out"] == 8
+    old, new = before.state_dict(), after.state_dict()
+    assert {key for key in old if not torch.equal(old[key], new[key])} == {"statistics", "projection"}
 
 
 @pytest.mark.slow
