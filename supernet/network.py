@@ -191,7 +191,7 @@ class Supernet(nn.Module):
             features = torch.from_numpy(similarities(self.space, row, self.support.cpu().numpy())[0])
             # Weights of subnets that are much alike are large and nearly cancel out.
             z = (features.to(self.projection.device) @ self.projection.double()).to(self.statistics)
-            mean, log_variance = torch.einsum("r,src->sc", z, self.statistics)
+            mean, log_variance = z @ self.statistics
         return mean, log_variance
 
 

@@ -96,12 +96,8 @@ class SelfTeacher(_NetworkTeacher):
         if not held_out_loss < self.best:
             return
         self.best = held_out_loss
-        own = student.state_dict()
-        for name, tensor in self.net.state_dict().items():
-            if tensor.is_floating_point():
-                tensor.mul_(self.taken).add_(own[name]).div_(self.taken + 1)
-            else:
-                tensor.copy_(own[name])
+        for mean, own in zip(self.net.parameters(), student.parameters(), strict=True):
+            mean.mul_(self.taken).add_(own).div_(self.taken + 1)
         self.taken += 1
 
     def tensors(self) -> dict[str, Tensor]:

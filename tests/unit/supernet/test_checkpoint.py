@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from supernet.checkpoint import file_fingerprint, load_supernet, save_supernet
+from supernet.calibrate import fit_statistics, measure_statistics
+from supernet.checkpoint import file_fingerprint, load_supernet, read_tensors, save_supernet
 from supernet.errors import CheckpointError
-from supernet.network import Supernet, extract
+from supernet.network import FITTED, Supernet, extract
 from supernet.space import get_space
 
 TINY = get_space("tiny")
@@ -34,6 +36,26 @@ def test_a_supernet_comes_back_as_it_was(path: Path) -> None:
         expected = extract(original.eval(), TINY.largest())(photos)
         assert torch.equal(extract(loaded, TINY.largest())(photos), expected)
     assert provenance == {"data": ["synthetic"]}
+
+
+def test_statistics_that_were_fitted_come_back(tmp_path: Path) -> None:
+    supernet = Supernet(TINY).eval()
+    rng = np.random.default_rng(0)
+    photos = [torch.randn(16, 3, 64, 64)]
+    fit_statistics(supernet, measure_statistics(supernet, photos, TINY.sample(rng, 7)))
+    save_supernet(tmp_path / "tiny.safetensors", supernet, {}, dtype=torch.float32)
+    loaded, _ = load_supernet(tmp_path / "tiny.safetensors")
+    for arch in TINY.decode_many(TINY.sample(rng, 3)):
+        assert torch.equal(torch.stack(loaded.statistics_of(arch)), torch.stack(supernet.statistics_of(arch)))
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_statistics_whose_parts_do_not_fit_together_are_refused(path: Path, name: str) -> None:
+    metadata, tensors = read_tensors(path)
+    tensors[name] = torch.zeros(*tensors[name].shape[:-1], tensors[name].shape[-1] + 1)
+    save_file(tensors, path, metadata)
+    with pytest.raises(CheckpointError, match="lacks tensors"):
+        load_supernet(path)
 
 
 def test_half_precision_changes_maps_little(path: Path, tmp_path: Path) -> None:

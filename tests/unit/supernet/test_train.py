@@ -23,7 +23,7 @@ from supernet.data.folder import write_folder
 from supernet.data.synthetic import synthetic
 from supernet.errors import CheckpointError, SettingsError
 from supernet.losses import LOSSES
-from supernet.network import Supernet
+from supernet.network import FITTED, Supernet
 from supernet.space import get_space
 from supernet.teacher import DISTILLATIONS, LARGEST_SHARE, LastEpochTeacher, SelfTeacher, as_target
 from supernet.train import TrainConfig, learning_rate, train
@@ -74,7 +74,7 @@ def test_statistics_are_fitted_again_to_the_same_weights(tmp_path: Path) -> None
     assert provenance["statistics"] == fitted
     assert provenance["config"]["held_out"] == 8
     old, new = before.state_dict(), after.state_dict()
-    assert {key for key in old if not torch.equal(old[key], new[key])} == {"statistics", "projection"}
+    assert {key for key in old if not torch.equal(old[key], new[key])} == set(FITTED)
 
 
 @pytest.mark.slow
@@ -85,6 +85,7 @@ def test_a_killed_training_continues_to_the_same_result(tmp_path: Path) -> None:
     command += ["--out", str(config.out), "--epochs", "3", "--full-resolution-epochs", "1"]
     command += ["--frozen-epochs", "1"]
     command += ["--batch-size", "8", "--held-out", "8", "--statistics-subnets", "8", "--threads", "1"]
+    command += ["--precision", "fp32"]  # not whichever this processor is best at
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     state = config.out.with_suffix(".state")
     deadline = time.monotonic() + 120
