@@ -249,18 +249,21 @@ export class FrontPlot {
     const dearest = Math.max(...front.subnets.map((subnet) => valueOf(subnet, x) ?? 0));
     const all = placed(this.models, x, front).sort((a, b) => a.x - b.x);
     const [models, far] = [all.filter((model) => model.x <= REACH * dearest), all.filter((model) => model.x > REACH * dearest)];
+    const rightmost = Math.max(dearest, ...models.map((model) => model.x));
     if (models.length) {
       traces.push({
         x: models.map((model) => model.x / scale), y: models.map((model) => model.y), type: "scatter", mode: "markers+text", name: "reference model",
         marker: { symbol: "square-open", size: 9, color: colour("series-4"), line: { width: 1.8 } },
-        // Above and below in turns, so that the names of neighbours stay apart on a phone.
-        text: models.map((model) => model.title), textposition: models.map((_, index) => (index % 2 ? "bottom center" : "top center")), textfont: { color: colour("series-4"), size: 12 }, cliponaxis: false,
+        // Above and below in turns, so that the names of neighbours stay apart on a phone; at the right edge, to the left.
+        text: models.map((model) => model.title), textposition: models.map((model, index) => `${index % 2 ? "bottom" : "top"} ${model.x > 0.75 * rightmost ? "left" : "center"}`), textfont: { color: colour("series-4"), size: 12 }, cliponaxis: false,
         hovertemplate: models.map((model) => `<b>${model.title}</b><br>${metricName(front.accuracy_metric)} ${inUnits("accuracy", model.y)} · ${withUnit(x, model.x)}<br>measured<extra></extra>`),
       });
     }
+    // Where models stretch the chart to the right of the front, the middle of that side is free; else the corner below.
+    const lowest = rightmost > dearest ? 0.45 : 0.02;
     const beyond = far.map((model, index) => ({
       text: `${model.title}: ${metricName(front.accuracy_metric)} ${inUnits("accuracy", model.y)} at ${withUnit(x, model.x)} →`, showarrow: false,
-      xref: "paper", yref: "paper", x: 1, xanchor: "right", y: 0.02 + 0.06 * index, yanchor: "bottom", font: { color: colour("series-4"), size: 12 },
+      xref: "paper", yref: "paper", x: 1, xanchor: "right", y: lowest + 0.06 * index, yanchor: "bottom", font: { color: colour("series-4"), size: 12 },
     }));
     return { traces, legend: legendOf(kinds, measured.length > 0, models.length > 0, this.view, front), beyond };
   }
