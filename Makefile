@@ -182,6 +182,7 @@ BROAD_ARGS ?= --data osie --data mit1003 --data crowd --data dut_omron --data-we
 	--data-weight 3 --epochs 1 --full-resolution-epochs 0 --frozen-epochs 0 --statistics-subnets 1 --learning-rate 0.001
 TRAIN_ARGS ?= --data osie --data mit1003 --data crowd --data-weight 3 --data-weight 1 --data-weight 1 --epoch-photos 500 \
 	--epochs 3 --full-resolution-epochs 3 --frozen-epochs 2 --learning-rate 0.0003 --statistics-subnets 96
+SHIPPED := results/supernets/salnas-osie.safetensors
 STATISTICS_ARGS ?= --data osie --subnets 540 --seed 77
 
 .PHONY: train-supernet
@@ -189,10 +190,9 @@ train-supernet: setup ## Train the supernet on the photographs at hand (BROAD_AR
 	@set -e; train="$(BIN)/python -m supernet.__main__ train $(STEP_ARGS)"; \
 	$$train $(BROAD_ARGS) --warm-start $(SALNAS_WEIGHTS)/mobilenet_v2_1.0_imagenet.safetensors --out var/broad-1.safetensors; \
 	$$train $(BROAD_ARGS) --epoch-photos 4200 --seed 1 --start-from var/broad-1.safetensors --out var/broad-2.safetensors; \
-	$$train $(TRAIN_ARGS) --start-from var/broad-2.safetensors --out var/last.safetensors; \
-	$(BIN)/python -m supernet.__main__ statistics var/last.safetensors $(STATISTICS_ARGS) \
-		--out results/supernets/salnas-osie.safetensors
-	@$(BIN)/python -m supernet.__main__ card results/supernets/salnas-osie.safetensors
+	$$train $(TRAIN_ARGS) --start-from var/broad-2.safetensors --out $(SHIPPED); \
+	$(BIN)/python -m supernet.__main__ statistics $(SHIPPED) $(STATISTICS_ARGS) --out $(SHIPPED)
+	@$(BIN)/python -m supernet.__main__ card $(SHIPPED)
 
 # FastSal from ImageNet weights and CSNet from its authors', under one recipe with a subnet by itself.
 MODELS_ARGS ?= --data osie --optimizer adam --learning-rate 0.001 --epochs 4

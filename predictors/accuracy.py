@@ -40,7 +40,7 @@ class AccuracyPredictor:
     quality: Quality
 
     def mean(self, rows: Rows) -> FloatArray:
-        """(n, d) genotypes → (n,) predictions in the unit of the metric: what a search needs, a million a second."""
+        """(n, d) genotypes → (n,) predictions in the unit of the metric, without intervals: all a search needs."""
         return self.model(rows)
 
     def predict(self, rows: Rows) -> Estimate:
@@ -82,7 +82,7 @@ class AccuracyPredictors:
 def load_accuracy(path: Path | str, space: Space, *, supernet: str | None = None) -> AccuracyPredictors:
     """Read predictors; PredictorError where they are damaged or of another space or other weights."""
     arrays, meta = load_model(path, KIND, space, supernet=supernet)
-    s, d = int(meta["support"]), len(space.sizes)
+    s, d = int(meta.get("support", 0)), len(space.sizes)  # files of before hold none, and lack the arrays too
     lengths, points = array(path, arrays, "lengths", (d,)), array(path, arrays, "support", (s, d))
     support = Support(space.sizes, lengths, points, float(meta["noise"]))
     found = {}

@@ -19,6 +19,7 @@ from supernet.progress import shown_progress
 from supernet.train import CHOICES, TrainConfig, import_checkpoint, refit_statistics, train
 
 _DEFAULTS = TrainConfig()
+MeasuredOption = Annotated[int, typer.Option(min=2, help="Subnets whose statistics are measured.")]
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 data_app = typer.Typer(no_args_is_help=True, help="Look at data sets.")
@@ -168,9 +169,7 @@ def import_command(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of the public AlphaNet or SalNAS code.")],
     out: Annotated[Path, typer.Option(help="Supernet to write, ….safetensors.")],
     data: Annotated[str, typer.Option(help="Photos that batch-norm statistics are fitted on.")] = "osie",
-    subnets: Annotated[
-        int, typer.Option(min=2, help="Subnets whose statistics are measured.")
-    ] = _DEFAULTS.statistics_subnets,
+    subnets: MeasuredOption = _DEFAULTS.statistics_subnets,
 ) -> None:
     """Turn a public checkpoint into a supernet; one of AlphaNet must then be trained with --start-from."""
     with _errors() as console:
@@ -185,9 +184,7 @@ def statistics_command(
     checkpoint: Annotated[Path, typer.Argument(help="The supernet's .safetensors file.")],
     out: Annotated[Path, typer.Option(help="Supernet to write, ….safetensors.")],
     data: Annotated[str, typer.Option(help="Training photos that statistics are fitted on.")] = "osie",
-    subnets: Annotated[
-        int, typer.Option(min=2, help="Subnets whose statistics are measured.")
-    ] = _DEFAULTS.statistics_subnets,
+    subnets: MeasuredOption = _DEFAULTS.statistics_subnets,
     photos: Annotated[
         int, typer.Option(min=1, help="Photos they are measured on.")
     ] = _DEFAULTS.statistics_photos,

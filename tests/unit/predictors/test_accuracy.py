@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from predictors.accuracy import AccuracyPredictors, fit_accuracy, load_accuracy
+from predictors.accuracy import KIND, AccuracyPredictors, fit_accuracy, load_accuracy
 from predictors.estimate import FloatArray
 from predictors.features import scaled_genes
 from predictors.ranking import quality
+from predictors.store import save_model
 from supernet.cost import cost
 from supernet.errors import PredictorError
 from supernet.sampling import covering_rows
@@ -111,6 +112,15 @@ def test_weights_that_are_not_finite_are_refused(
     fitted.by_metric["cc"].model.weights[0] = before
     with pytest.raises(PredictorError, match=r"'cc\.weights'"):
         load_accuracy(path, salnas)
+
+
+def test_a_file_of_an_earlier_layout_is_refused(salnas: Space, tmp_path: Path) -> None:
+    path = tmp_path / "accuracy.safetensors"
+    arrays = {"cc.lengths": np.ones(27), "cc.support": np.ones((2, 27)), "cc.weights": np.ones(2)}
+    save_model(path, KIND, salnas, arrays, {"metrics": {"cc": {"support": 2}}, "provenance": {}})
+    with pytest.raises(PredictorError, match="'lengths'") as caught:
+        load_accuracy(path, salnas)
+    assert "fit again" in str(caught.value.remedy)
 
 
 def test_the_file_is_plain_data(fitted: AccuracyPredictors, tmp_path: Path) -> None:
