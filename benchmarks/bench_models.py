@@ -3,6 +3,7 @@
 Every network is exported by the same exporter and timed by the code that times subnets, in turns, so that the
 machine's drift meets all alike. Scores are kept from the last run for weights that have not changed: those of OSIE
 validation, and those of the held-out training photos that predicted accuracies speak of, for charts beside a front.
+Trained weights that are not at hand count as unchanged, since times depend on no weights.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +88,17 @@ class Entry:
 
 
 def gather(
-    bench: Workbench, models: list[str], front_subnets: int, evaluations: int, results: Path
+    bench: Workbench,
+    models: list[str],
+    front_subnets: int,
+    evaluations: int,
+    results: Path,
+    known: dict[str, Any],
 ) -> tuple[list[Entry], list[str]]:
-    """Reference models, and the subnets: XS, XL, and some of a front that is searched for here."""
+    """Reference models, and the subnets: XS, XL, and some of a front that is searched for here.
+
+    `known` are the models of the last run.
+    """
     from supernet.checkpoint import file_fingerprint
 
     entries = []
@@ -98,11 +107,15 @@ def gather(
         net = open_network(name, results)
         trained = results / FOLDER / f"{name}.safetensors"
         key = file_fingerprint(trained) if trained.exists() else f"{name} {model.weights}"
-        entries.append(Entry(name, model.title, "model", weights_of(results, model), key, net))
+        entry = Entry(name, model.title, "model", weights_of(results, model), key, net)
+        entries.append(as_last_time(entry, known))
     alone = results / FOLDER / f"{ALONE}.safetensors"
     if alone.exists():
         net = open_network(str(alone), results)
         entries.append(Entry(ALONE, "XS, trained alone", "alone", "trained", file_fingerprint(alone), net))
+    elif ALONE in known:
+        net = bench.net(bench.space.smallest())
+        entries.append(as_last_time(Entry(ALONE, "XS, trained alone", "alone", "random", "", net), known))
     entries += backbones()
     result = bench.search(SearchRequest(seed=0, evaluations=evaluations))
     front = result.front.sort_values("latency_ms")
@@ -115,6 +128,15 @@ def gather(
         key = f"{bench.file.fingerprint} {subnet}"
         entries.append(Entry(subnet, chosen.get(subnet, subnet), "subnet", "supernet", key, net))
     return entries, ids
+
+
+def as_last_time(entry: Entry, known: dict[str, Any]) -> Entry:
+    """The entry as the last run knew it, where trained weights were there then and are not now."""
+    old = known.get(entry.name, {})
+    if entry.weights == "trained" or old.get("weights") != "trained":
+        return entry
+    print(f"The trained weights of {entry.title} are not here: its scores are those of the last run.")
+    return replace(entry, weights="trained", key=old["key"])
 
 
 def backbones() -> list[Entry]:
@@ -363,7 +385,14 @@ def main() -> None:
     if options.scores_only:
         score_again(bench, known, results)
         return
-    entries, subnets = gather(bench, options.models, options.front_subnets, options.evaluations, results)
+    entries, subnets = gather(
+        bench,
+        options.models,
+        options.front_subnets,
+        options.evaluations,
+        results,
+        known.get("models", {}),
+    )
     with tempfile.TemporaryDirectory() as folder:
         export_all(entries, Path(folder))
         latencies = {device: time_all(entries, n, options.rounds) for n, device in DEVICES.items()}

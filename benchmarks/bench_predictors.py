@@ -33,13 +33,12 @@ def main() -> None:
     x = contrasts(space.sizes, rows)
     accuracy = 0.7 + 0.01 * x @ rng.normal(size=x.shape[1]) + 0.01 * x[:, 0] * x[:, 1] * x[:, 2]
     latency = work_of_rows(space, rows).sum(axis=1) / 1e8 * np.exp(0.01 * rng.normal(size=300))
-    five = accuracy[:, None] + 0.001 * rng.normal(size=(300, 5))
-    gaussian = fit_gaussian(space.sizes, rows, accuracy[:, None])[0]
+    gaussian = fit_gaussian(space.sizes, rows, accuracy)
     pairs = fit_pairs(space.sizes, rows, accuracy[:, None])[0][0]
     timed = fit_latency_model(space, rows, latency)
     lines = []
     thousand = covering_rows(space, rng, 1000)
-    many = fit_gaussian(space.sizes, thousand, contrasts(space.sizes, thousand)[:, :1])[0]
+    many = fit_gaussian(space.sizes, thousand, contrasts(space.sizes, thousand)[:, 0])
     models = (("Gaussian process of 300", gaussian), ("Gaussian process of 1000", many))
     for name, model in (*models, ("ridge on pairs", pairs), ("latency", timed)):
         for n in (200, ROWS):
@@ -47,7 +46,7 @@ def main() -> None:
             took = median_seconds(partial(model, sample), 5)
             lines.append({"what": f"predict: {name}", "subnets": n, "seconds": took, "a second": n / took})
     jobs: list[tuple[str, int, Callable[[], object]]] = [
-        ("fit: Gaussian process, five metrics", 300, lambda: fit_gaussian(space.sizes, rows, five)),
+        ("fit: Gaussian process", 300, lambda: fit_gaussian(space.sizes, rows, accuracy)),
         ("fit: ridge on pairs", 300, lambda: fit_pairs(space.sizes, rows, accuracy[:, None])),
         ("fit: latency", 100, lambda: fit_latency_model(space, rows[:100], latency[:100])),
         ("fit: latency from a known device", 10, lambda: transferred(space, timed, rows[:10], latency[:10])),

@@ -18,6 +18,7 @@ from predictors.estimate import Estimate, FloatArray, additive_estimate, conform
 from predictors.gaussian import GaussianModel, Support, fit_gaussian
 from predictors.ranking import FOLDS, Quality, out_of_fold, quality
 from predictors.store import array, load_model, save_model
+from predictors.threads import in_threads
 from supernet.metric_names import METRICS
 from supernet.space import Rows, Space
 
@@ -58,36 +59,37 @@ class AccuracyPredictors:
 
     def save(self, path: Path | str, *, supernet: str | None) -> None:
         """Write all metrics to one file; `supernet` is the fingerprint of the measured weights."""
-        support = next(iter(self.by_metric.values())).model.support
-        arrays = {"lengths": support.lengths, "support": support.points}
-        arrays |= {f"{name}.weights": p.model.weights for name, p in self.by_metric.items()}
+        models = {name: predictor.model for name, predictor in self.by_metric.items()}
+        arrays = {"genes": next(iter(models.values())).support.genes}
+        arrays |= {f"{name}.lengths": model.support.lengths for name, model in models.items()}
+        arrays |= {f"{name}.weights": model.weights for name, model in models.items()}
         fitted = {
             name: {
                 "constant": p.model.constant,
+                "share": p.model.support.share,
+                "noise": p.model.support.noise,
                 "radius": p.radius,
                 "usual_radius": p.usual_radius,
                 "quality": p.quality.to_json(),
             }
             for name, p in self.by_metric.items()
         }
-        meta = {
-            "metrics": fitted,
-            "support": len(support.points),
-            "noise": support.noise,
-            "provenance": dict(self.provenance),
-        }
+        meta = {"metrics": fitted, "subnets": len(arrays["genes"]), "provenance": dict(self.provenance)}
         save_model(path, KIND, self.space, arrays, meta, supernet=supernet)
 
 
 def load_accuracy(path: Path | str, space: Space, *, supernet: str | None = None) -> AccuracyPredictors:
     """Read predictors; PredictorError where they are damaged or of another space or other weights."""
     arrays, meta = load_model(path, KIND, space, supernet=supernet)
-    s, d = int(meta.get("support", 0)), len(space.sizes)  # files of before hold none, and lack the arrays too
-    lengths, points = array(path, arrays, "lengths", (d,)), array(path, arrays, "support", (s, d))
-    support = Support(space.sizes, lengths, points, float(meta["noise"]))
+    s, d = int(meta.get("subnets", 0)), len(space.sizes)  # files of before hold none, and lack the arrays too
+    genes = array(path, arrays, "genes", (s, d))
     found = {}
     for name, entry in meta["metrics"].items():
-        weights = array(path, arrays, f"{name}.weights", (s,))
+        lengths, weights = (
+            array(path, arrays, f"{name}.lengths", (d,)),
+            array(path, arrays, f"{name}.weights", (s,)),
+        )
+        support = Support(space.sizes, genes, lengths, float(entry["share"]), float(entry["noise"]))
         found[name] = AccuracyPredictor(
             name,
             space,
@@ -117,9 +119,9 @@ def fit_accuracy(
 
     held_out, deviation = held_out_accuracy(space, rows, targets, rng, folds=folds)
     found = {}
-    for t, model in enumerate(fit_gaussian(space.sizes, rows, targets)):
-        radius = conformal_radius((targets[:, t] - held_out[:, t]) / deviation)
-        usual = float(np.median(radius * deviation))
+    for t, model in enumerate(_fit_each(space, rows, targets)):
+        radius = conformal_radius((targets[:, t] - held_out[:, t]) / deviation[:, t])
+        usual = float(np.median(radius * deviation[:, t]))
         measured = quality(targets[:, t], held_out[:, t])
         found[names[t]] = AccuracyPredictor(names[t], space, model, radius, usual, measured)
     return AccuracyPredictors(space, found, dict(provenance or {}))
@@ -128,13 +130,18 @@ def fit_accuracy(
 def held_out_accuracy(
     space: Space, rows: Rows, targets: FloatArray, rng: np.random.Generator, *, folds: int = FOLDS
 ) -> tuple[FloatArray, FloatArray]:
-    """Predictions (n, t) of `targets` for every subnet by models of the other folds, and their deviations (n,)."""
+    """Predictions (n, t) of `targets` for every subnet by models of the other folds, and their deviations (n, t)."""
 
     def fit(seen: Rows, values: FloatArray) -> Any:
-        models = fit_gaussian(space.sizes, seen, values)
-        return lambda unseen: np.column_stack(
-            [*(model(unseen) for model in models), models[0].support.deviation(unseen)]
-        )
+        models = _fit_each(space, seen, values)
+        return lambda unseen: np.stack(
+            [[model(unseen) for model in models], [model.support.deviation(unseen) for model in models]]
+        ).transpose(2, 0, 1)
 
     found = out_of_fold(fit, rows, targets, rng=rng, folds=folds)
-    return found[:, :-1], found[:, -1]
+    return found[:, 0], found[:, 1]
+
+
+def _fit_each(space: Space, rows: Rows, targets: FloatArray) -> list[GaussianModel]:
+    """One model for each column of `targets` (n, t): metrics depend on genes in ways of their own."""
+    return in_threads(lambda target: fit_gaussian(space.sizes, rows, target), list(targets.T))

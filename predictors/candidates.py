@@ -31,8 +31,7 @@ def gaussian(space: Space) -> Fit:
     """The Gaussian process over genes that the search uses."""
 
     def fit(rows: Rows, target: FloatArray) -> Model:
-        (model,) = fit_gaussian(space.sizes, rows, target[:, None])
-        return model
+        return fit_gaussian(space.sizes, rows, target)
 
     return fit
 

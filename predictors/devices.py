@@ -83,16 +83,19 @@ def energy_path(folder: Path, device: str) -> Path:
 
 def list_devices(folder: Path, space: Space) -> list[Device]:
     """All devices with a predictor in `folder`, by name. PredictorError names one that is damaged."""
-    names = (path.name[len(_PREFIX) : -len(_SUFFIX)] for path in sorted(folder.glob(f"{_PREFIX}*{_SUFFIX}")))
-    return [load_device(folder, name, space) for name in names]
+    return [load_device(folder, name, space) for name in _names(folder)]
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name[len(_PREFIX) : -len(_SUFFIX)] for path in folder.glob(f"{_PREFIX}*{_SUFFIX}"))
 
 
 def load_device(folder: Path, name: str, space: Space) -> Device:
     """One device of `folder`; DeviceError lists those there are."""
     path = predictor_path(folder, name)
     if not path.is_file():
-        known = sorted(p.name[len(_PREFIX) : -len(_SUFFIX)] for p in folder.glob(f"{_PREFIX}*{_SUFFIX}"))
-        there = f"There are: {', '.join(known)}." if known else "There is none yet: `make predictors`."
+        known = ", ".join(_names(folder))
+        there = f"There are: {known}." if known else "There is none yet: `make predictors`."
         raise DeviceError(f"There is no device {name!r}.", field="device", value=name, remedy=there)
     predictor = load_latency(path, space)
     energy = energy_path(folder, name)

@@ -80,10 +80,17 @@ def general_features(space: Space, rows: Rows) -> FloatArray:
 GROUPS = ("dense", "pointwise", "depthwise-3", "depthwise-5", "gate", "resampling")
 """Kinds of operations whose speed differs from device to device in its own way."""
 
-_WORK = ("macs", "traffic", "weights", "count")
-"""Why an operation takes time: multiply-accumulates, numbers read and written, weights read, being started."""
+WORK = ("macs", "blocked macs", "traffic", "blocked traffic", "weights", "count")
+"""Why an operation takes time: multiply-accumulates, numbers read and written, weights read, being started. Blocked
+ones count whole blocks of channels."""
 
-WORK_COLUMNS = tuple((group, work) for group in GROUPS for work in _WORK)
+_BLOCK = 16
+"""Channels that kernels for vector units compute at once: a block that is not full takes as long as a full one."""
+
+_PHOTO = 3
+"""Channels of a photo; the first convolution reads them unblocked."""
+
+WORK_COLUMNS = tuple((group, work) for group in GROUPS for work in WORK)
 """What the columns of `work_of_rows` count."""
 
 
@@ -166,16 +173,27 @@ def _group(operation: Operation) -> str:
     return "pointwise" if operation.kernel == 1 else "dense"
 
 
-def _work_of(operation: Operation) -> tuple[int, int, int, int]:
+def _work_of(operation: Operation) -> tuple[int, ...]:
+    c_in, c_out = operation.c_in, operation.c_out
+    wide_in, wide_out = c_in if c_in <= _PHOTO else _blocked(c_in), _blocked(c_out)
+    if operation.kind == "conv":
+        blocked = operation.macs * wide_in * wide_out // (c_in * c_out)
+    else:
+        blocked = operation.macs * wide_out // c_out
     area = operation.height * operation.width
-    read = operation.c_in * area * operation.stride**2
-    return operation.macs, read + operation.c_out * area, operation.parameters, 1
+    read = area * operation.stride**2
+    traffic, blocked_traffic = read * c_in + area * c_out, read * wide_in + area * wide_out
+    return operation.macs, blocked, traffic, blocked_traffic, operation.parameters, 1
+
+
+def _blocked(channels: int) -> int:
+    return -(-channels // _BLOCK) * _BLOCK
 
 
 def _work(operations: list[tuple[str, tuple[int, ...]]]) -> list[float]:
     totals = dict.fromkeys(WORK_COLUMNS, 0.0)
     for group, amounts in operations:
-        for kind, amount in zip(_WORK, amounts, strict=True):
+        for kind, amount in zip(WORK, amounts, strict=True):
             totals[group, kind] += amount
     return list(totals.values())
 

@@ -25,6 +25,7 @@ from predictors.latency import LatencyPredictor, fit_latency
 from predictors.pack import pack_rows
 from predictors.ranking import FOLDS, Quality
 from predictors.tables import read_table, rows_of_ids
+from predictors.threads import one_blas_thread
 from predictors.timing import TimingPlan
 from supernet.checkpoint import file_fingerprint, load_supernet
 from supernet.data.registry import open_dataset
@@ -258,6 +259,7 @@ def measure_latency(
             )
 
 
+@one_blas_thread()
 def fit_all(job: Job) -> None:
     """Fit and save a predictor for every table in the folder of the supernet, and show how good each is."""
     space = job.load().space
@@ -277,6 +279,7 @@ def fit_all(job: Job) -> None:
     console.print(quality_table(shown))
 
 
+@one_blas_thread()
 def write_report(job: Job, out: Path, say: Callable[[str], None] = lambda _: None) -> Path:
     """Write predictors.md, its figures as JSON, and its plots, for all tables of the supernet."""
     from predictors.report import Page, accuracy_report, latency_report, sampling_report, transfer_report
@@ -298,7 +301,7 @@ def write_report(job: Job, out: Path, say: Callable[[str], None] = lambda _: Non
 
 def _latency_tables(job: Job) -> list[Path]:
     """The tables of devices that hold enough subnets to be judged; the others are still growing."""
-    paths = sorted(job.folder.glob("latency-*.parquet"))
+    paths = sorted(job.folder.glob("latency-*.parquet"), key=lambda path: path.stem)
     return [path for path in paths if len(read_table(path)) >= FEWEST_TIMED]
 
 

@@ -13,7 +13,7 @@ Notation: g kinds of operations (`predictors.features.GROUPS`); rows (n, d); lat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,16 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from predictors.estimate import Estimate, FloatArray, conformal_radius, relative_estimate
-from predictors.features import GROUPS, WORK_COLUMNS, Section, batches, columns, sections, work_of_rows
+from predictors.features import (
+    GROUPS,
+    WORK,
+    WORK_COLUMNS,
+    Section,
+    batches,
+    columns,
+    sections,
+    work_of_rows,
+)
 from predictors.pairs import PairModel, fit_pairs
 from predictors.ranking import FOLDS, Quality, out_of_fold, quality
 from predictors.store import array, load_model, save_model
@@ -190,14 +199,22 @@ def fit_latency(
     )
 
 
-def fit_latency_model(space: Space, rows: Rows, latency_ms: FloatArray) -> LatencyModel:
+def fit_latency_model(
+    space: Space,
+    rows: Rows,
+    latency_ms: FloatArray,
+    *,
+    kinds: Collection[str] = WORK,
+    corrected: bool = True,
+) -> LatencyModel:
     """Times of operations by non-negative least squares on relative errors, then the correction by ridge.
 
-    A measurement that is far off counts little (Huber's weights), whatever disturbed it.
+    A measurement that is far off counts little (Huber's weights), whatever disturbed it. With fewer `kinds` of work,
+    or without the correction, it shows what those are worth.
     """
     from scipy.optimize import nnls  # slow to import, and only needed to fit
 
-    work = work_of_rows(space, rows)
+    work = work_of_rows(space, rows) * np.array([kind in kinds for _, kind in WORK_COLUMNS])
     scale = np.where(work.max(axis=0) > 0, work.max(axis=0), 1.0)
     shares = work / scale / latency_ms[:, None]
     weights = np.ones(len(rows))
@@ -215,6 +232,8 @@ def fit_latency_model(space: Space, rows: Rows, latency_ms: FloatArray) -> Laten
         off = np.log(latency_ms / base)
         weights = huber_weights(off)
     (correction, _), *_ = fit_pairs(space.sizes, rows, off[:, None], weights=weights)
+    if not corrected:
+        correction = PairModel(correction.sizes, 0.0, np.zeros_like(correction.weights))
     return LatencyModel(tuple(_timed(section, times / scale) for section in sections(space)), correction)
 
 

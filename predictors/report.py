@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 BANDS = 5
+CEILING = "noise-ceiling.json"
+"""What `make bench-statistics` writes beside the report."""
+
 _COLOURS = ("#0b6e4f", "#d94801", "#2171b5", "#8c2d7a", "#b8860b")
 _INK, _GRID = "#333333", "#e6e6e6"
 
@@ -113,6 +117,18 @@ def by_band(held: HeldOut, bands: int = BANDS) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def by_resolution(held: HeldOut) -> pd.DataFrame:
+    """How many predictions are within 5 and 10 % at each resolution."""
+    lines = []
+    for index, (height, width) in enumerate(held.space.resolutions):
+        own = held.rows[:, 0] == index
+        if own.sum() > 2:
+            found = quality(held.truth[own], held.predicted[own])
+            about: dict[str, Any] = {"target": held.target, "resolution": f"{width}x{height}", "n": found.n}
+            lines.append(about | {"≤5 %": found.within_5, "≤10 %": found.within_10})
+    return pd.DataFrame(lines)
+
+
 def by_gene(held: HeldOut) -> pd.DataFrame:
     """For every choice of every gene: how many subnets, mean residual (0 where nothing is missed), mean error."""
     lines = []
@@ -164,6 +180,20 @@ def photo_ceiling(table: Table, metric: str) -> dict[str, float]:
         "spearman_halves": float(stats.spearmanr(half, other).statistic),
         "reliability": 2 * pearson / (1 + pearson),
     }
+
+
+def recalibration_ceiling(path: Path, fingerprint: str) -> dict[str, float]:
+    """Metric → Kendall's τ between evaluations of the same subnets that differ in the photos of calibration.
+
+    Empty where the benchmark at `path` was not run with the supernet that has this fingerprint.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    if found["about"].get("supernet_fingerprint") != fingerprint:
+        return {}
+    return {line["metric"]: line["recalibrated twice"] for line in found["rows"]}
 
 
 def noise_ceiling(latency_ms: FloatArray, noise: FloatArray, rng: np.random.Generator) -> Quality:
@@ -306,6 +336,9 @@ def _save(figure: Any, path: Path) -> None:
 _CURVE = (30, 50, 100, 200, 300, 500, 700, 1000)
 _REPEATS = 3
 _UNITS = {"cc": "", "kld": "nats", "nss": "standard deviations", "sim": "", "auc": ""}
+_PLAIN = ("macs", "traffic", "weights", "count")
+"""Kinds of work that know no blocks of channels."""
+
 _BUDGETS = (0.1, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -360,14 +393,22 @@ def accuracy_report(page: Page, table: Table, space: Space, rng: np.random.Gener
     seed = int(rng.integers(2**32))
     held = _held_out(table, space, rows, np.random.default_rng(seed))
     ceilings = {metric: photo_ceiling(table, metric) for metric in METRICS}
+    twice = recalibration_ceiling(page.out / CEILING, str(table.identity.get("supernet_fingerprint")))
     page.say(
         f"## Accuracy, {len(rows)} subnets",
         "Every figure is of subnets in folds that were held out. `coverage` is of 90 % intervals. `halves` is"
         " Kendall's τ between the means over two halves of the photos, `reliability` the correlation to expect"
         " between these photos and as many others: a predictor can learn these photos better than that, but what"
-        " it then knows is of these photos.",
+        " it then knows is of these photos."
+        + " `recalibrated` is the noise ceiling, τ between two evaluations with batch-norm statistics of different"
+        " training photos (`make bench-statistics`)." * bool(twice),
     )
-    lines = [_line(one, rng) | _ceiling(ceilings[one.target]) for one in held.values()]
+    lines = [
+        _line(one, rng)
+        | _ceiling(ceilings[one.target])
+        | ({"recalibrated": twice[one.target]} if one.target in twice else {})
+        for one in held.values()
+    ]
     page.show("accuracy", pd.DataFrame(lines))
     shown = [held["cc"], held["nss"], held["kld"]]
     plot_held_out(shown, page.picture("predicted against measured", "predictors-accuracy.png"), _UNITS)
@@ -457,14 +498,14 @@ def _held_out(table: Table, space: Space, rows: Rows, rng: np.random.Generator) 
     targets = np.column_stack([table.column(metric) for metric in METRICS])
     predicted, deviation = held_out_accuracy(space, rows, targets, rng)
     return {
-        metric: HeldOut(metric, space, rows, targets[:, t], predicted[:, t], deviation=deviation)
+        metric: HeldOut(metric, space, rows, targets[:, t], predicted[:, t], deviation=deviation[:, t])
         for t, metric in enumerate(METRICS)
     }
 
 
 def latency_report(page: Page, tables: Mapping[str, Table], space: Space, rng: np.random.Generator) -> None:
     """The report on the latency tables of devices; writes their plot beside."""
-    held, lines, curves = [], [], {}
+    held, lines, curves, seed = [], [], {}, int(rng.integers(2**32))
     for device, table in tables.items():
         rows, truth = table.rows(space), table.column("latency_ms")
         one = hold_out(device, space, rows, truth, _latency_fit(space), rng, relative=True)
@@ -482,6 +523,15 @@ def latency_report(page: Page, tables: Mapping[str, Table], space: Space, rng: n
         " without any error would show beside measurements with that noise.",
     )
     page.show("latency", pd.DataFrame(lines))
+    page.say(
+        "### What the parts of the model are worth",
+        "Share of predictions within 5 %: from the work of operations alone, with whole blocks of channels, and with"
+        " the correction by genes.",
+    )
+    parts = [{"target": device, **latency_parts(table, space, seed)} for device, table in tables.items()]
+    page.show("latency_parts", pd.DataFrame(parts))
+    page.say("### Latency by resolution")
+    page.show("latency_by_resolution", pd.concat([by_resolution(one) for one in held], ignore_index=True))
     picture = page.picture("predicted against measured", "predictors-latency.png")
     plot_held_out(held, picture, dict.fromkeys(tables, "ms"))
     page.say("### From fewer subnets")
@@ -489,6 +539,21 @@ def latency_report(page: Page, tables: Mapping[str, Table], space: Space, rng: n
     for one in held:
         page.say(f"### {one.target} by size")
         page.show(f"latency_by_size_{one.target}", by_band(one))
+
+
+def latency_parts(table: Table, space: Space, seed: int) -> dict[str, float]:
+    """What the model of a device loses without its correction, and without blocks of channels too."""
+    rows, truth = table.rows(space), table.column("latency_ms")
+    parts: dict[str, dict[str, Any]] = {
+        "work": {"kinds": _PLAIN, "corrected": False},
+        "… in blocks": {"corrected": False},
+        "… and correction": {},
+    }
+    found: dict[str, float] = {}
+    for name, part in parts.items():
+        fit = partial(fit_latency_model, space, **part)
+        found[name] = quality(truth, out_of_fold(fit, rows, truth, rng=np.random.default_rng(seed))).within_5
+    return found
 
 
 def transfer_report(page: Page, tables: Mapping[str, Table], space: Space, rng: np.random.Generator) -> None:

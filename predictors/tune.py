@@ -73,14 +73,13 @@ def fit_of(space: Space, choices: Choices) -> Fit:
     if kind == "gaussian":
 
         def fit_process(rows: Rows, target: FloatArray) -> Model:
-            (model,) = fit_gaussian(
+            return fit_gaussian(
                 space.sizes,
                 rows,
-                target[:, None],
+                target,
                 usual_length=choices["usual_length"],
                 spread_of_lengths=choices["spread_of_lengths"],
             )
-            return model
 
         return fit_process
     if kind == "boosting":

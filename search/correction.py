@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, cholesky
 
+from predictors.threads import one_blas_thread
 from search.problem import MAXIMISED, FloatArray, IntArray
-from search.threads import one_blas_thread
 
 SCORES = MAXIMISED | {"kld"}
 """Columns whose error is a difference; of every other column it is a factor."""

@@ -22,8 +22,8 @@ from typing import Any, Literal, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from predictors.threads import one_blas_thread
 from search.operators import Domain
-from search.threads import one_blas_thread
 from supernet.errors import InvalidConstraint, PredictorError
 
 IntArray: TypeAlias = NDArray[np.int64]

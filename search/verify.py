@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from predictors.threads import one_blas_thread
 from search.correction import Correction, fit_correction
 from search.engine import Generation, Settings, evolve
 from search.executors import Executor, InProcess
@@ -45,7 +46,6 @@ from search.run import (
     Stop,
     save_result,
 )
-from search.threads import one_blas_thread
 from supernet.errors import InfeasibleBudget, SettingsError
 
 ENGINE = "verified"

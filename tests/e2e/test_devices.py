@@ -29,7 +29,7 @@ def measurements(service: Service, count: int = 14) -> str:
 def test_devices_say_how_well_they_are_predicted(visit: Visit, service: Service) -> None:
     visit.go("#/devices")
     device = service.get("/v1/devices")["devices"][0]
-    row = visit.page.locator(".devices tbody tr", has_text=device["id"])
+    row = visit.page.locator(".devices tbody tr", has=visit.page.get_by_text(device["id"], exact=True))
     expect(row).to_contain_text(f"within ±10 %{round(100 * device['quality']['within_10'])} %")
     smallest = service.post("/v1/subnets:describe", {"arch": "min"})["predictions"]["latency_ms"]
     expected = smallest[device["id"]]["measured"] or smallest[device["id"]]["predicted"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,18 @@ def test_a_budget_loses_nothing(bench: Workbench, everything: list[SearchResult]
     for seed in BOUNDED:
         found = best_of(bench.search(SearchRequest(constraints=(bound,), seed=seed)).pareto, bound)
         assert found > max(within) - 5e-4, f"seed {seed}: {found} where {max(within)} is known"
+
+
+@pytest.mark.slow
+def test_a_larger_budget_never_gives_a_worse_best(bench: Workbench, everything: list[SearchResult]) -> None:
+    latencies = everything[0].front["latency_ms"]
+    best = []
+    for share in (0.1, 0.3, 0.5, 0.7, 0.9):
+        bound = f"latency_ms<={float(latencies.min() + share * (latencies.max() - latencies.min())):.4g}"
+        asked = SearchRequest(constraints=(bound,), seed=7, evaluations=4_000)
+        best.append(best_of(bench.search(asked).pareto, bound))
+    assert all(more > less - 5e-4 for less, more in pairwise(best)), best
+    assert best[-1] > best[0]
 
 
 def best_of(front: Front, bound: str) -> float:

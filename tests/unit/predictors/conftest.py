@@ -57,7 +57,7 @@ class Gadget:
         rng = np.random.default_rng(self.seed)
         speed = {group: math.exp(self.contrast * rng.normal()) for group in GROUPS}
         usual = {"macs": 2.5e-8, "traffic": 2.0e-7, "weights": 1.0e-7, "count": 5e-3}
-        costs = np.array([usual[kind] * speed[group] for group, kind in WORK_COLUMNS])
+        costs = np.array([usual.get(kind, 0.0) * speed[group] for group, kind in WORK_COLUMNS])
         work = work_of_rows(space, rows)
         starts = work[:, [kind == "count" for _, kind in WORK_COLUMNS]].sum(axis=1)
         x = contrasts(space.sizes, rows)

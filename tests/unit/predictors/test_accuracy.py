@@ -116,9 +116,9 @@ def test_weights_that_are_not_finite_are_refused(
 
 def test_a_file_of_an_earlier_layout_is_refused(salnas: Space, tmp_path: Path) -> None:
     path = tmp_path / "accuracy.safetensors"
-    arrays = {"cc.lengths": np.ones(27), "cc.support": np.ones((2, 27)), "cc.weights": np.ones(2)}
-    save_model(path, KIND, salnas, arrays, {"metrics": {"cc": {"support": 2}}, "provenance": {}})
-    with pytest.raises(PredictorError, match="'lengths'") as caught:
+    arrays = {"lengths": np.ones(27), "support": np.ones((2, 27)), "cc.weights": np.ones(2)}
+    save_model(path, KIND, salnas, arrays, {"metrics": {"cc": {}}, "support": 2, "provenance": {}})
+    with pytest.raises(PredictorError, match="'genes'") as caught:
         load_accuracy(path, salnas)
     assert "fit again" in str(caught.value.remedy)
 
@@ -128,7 +128,11 @@ def test_the_file_is_plain_data(fitted: AccuracyPredictors, tmp_path: Path) -> N
     fitted.save(path, supernet=None)
     content = path.read_bytes()
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    assert set(header) == {"__metadata__", "lengths", "support", "cc.weights", "kld.weights"}
+    assert set(header) == {
+        "__metadata__",
+        "genes",
+        *(f"{m}.{a}" for m in ("cc", "kld") for a in ("lengths", "weights")),
+    }
     assert len(content) < 500_000
 
 

@@ -59,8 +59,12 @@ def test_a_saved_device_is_found_again(
 ) -> None:
     measured = measurements(salnas, lambda rows: make_gadget(61).latency_ms(salnas, rows))
     saved = save_device(tmp_path, register(salnas, built_in, measured), measured)
-    built_in.predictor.save(predictor_path(tmp_path, "cpu-1-thread"))
-    assert [device.name for device in list_devices(tmp_path, salnas)] == ["cpu-1-thread", "pi-5"]
+    for name in ("cpu-1-thread", "cpu-1-thread-int8"):
+        built_in.predictor.save(predictor_path(tmp_path, name))
+    names = [device.name for device in list_devices(tmp_path, salnas)]
+    assert names == ["cpu-1-thread", "cpu-1-thread-int8", "pi-5"], (
+        "the first one is what the page begins with"
+    )
     again = load_device(tmp_path, "pi-5", salnas)
     rows = salnas.sample(np.random.default_rng(0), 20)
     assert (again.predictor.predict(rows).mean == saved.predictor.predict(rows).mean).all()

@@ -5,6 +5,7 @@ import pytest
 
 from predictors.features import (
     WORK_COLUMNS,
+    _work_of,
     columns,
     contrast_table,
     contrasts,
@@ -15,7 +16,7 @@ from predictors.features import (
     sections,
     work_of_rows,
 )
-from supernet.cost import cost, layer_table
+from supernet.cost import Operation, cost, layer_table
 from supernet.space import Space, get_space
 
 
@@ -87,6 +88,20 @@ def test_work_equals_the_layer_table_of_each_subnet(space: Space) -> None:
         assert found[[i for i, (_, kind) in enumerate(WORK_COLUMNS) if kind == "count"]].sum() == len(
             operations
         )
+
+
+def test_channels_count_in_blocks_of_sixteen() -> None:
+    def work(kind: str, c_in: int, c_out: int) -> tuple[int, ...]:
+        macs = 9 * c_out * 6 if kind == "depthwise" else c_in * c_out * 6
+        return _work_of(Operation("a", kind, c_in, c_out, 1, 1, 2, 3, macs, 7, 0))
+
+    for kind in ("conv", "depthwise"):
+        macs, blocked, traffic, blocked_traffic, *_ = work(kind, 32, 48)
+        assert (macs, traffic) == (blocked, blocked_traffic), kind
+    assert work("conv", 24, 40)[1] == work("conv", 32, 48)[0]
+    assert work("conv", 24, 40)[3] == work("conv", 32, 48)[2]
+    assert work("depthwise", 24, 24)[1] == work("depthwise", 32, 32)[0]
+    assert work("conv", 3, 16)[:4] == (288, 288, 114, 114), "photos are read as they are"
 
 
 def test_sections_depend_on_few_genes() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
+from sklearn.gaussian_process.kernels import RBF, ConstantKernel, Kernel, WhiteKernel
 
 from predictors.gaussian import _USUAL_LENGTH, GaussianModel, _surprise, fit_gaussian
 from supernet.space import get_space
@@ -19,16 +19,21 @@ def interacting(rows: np.ndarray) -> np.ndarray:
     return np.asarray(0.7 + 0.1 * x**2)
 
 
+def two_scales(lengths: np.ndarray, share: float) -> Kernel:
+    """What all subnets share, and a share of what only near neighbours do."""
+    wide, near = RBF(lengths, "fixed"), RBF(lengths / 4, "fixed")
+    return ConstantKernel(1.0 - share, "fixed") * wide + ConstantKernel(share, "fixed") * near
+
+
 def test_predictions_equal_those_of_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     rows, unseen = SALNAS.sample(rng, 40), SALNAS.sample(rng, 30)
     targets = interacting(rows) + rng.normal(0, 0.01, 40)
-    (model,) = fit_gaussian(SALNAS.sizes, rows, targets[:, None])
+    model = fit_gaussian(SALNAS.sizes, rows, targets)
     scaled = [2.0 * r / (SALNAS.sizes - 1) - 1.0 for r in (rows, unseen)]
-    fixed = GaussianProcessRegressor(
-        RBF(model.support.lengths, "fixed") + WhiteKernel(1e-6, "fixed"), optimizer=None
-    ).fit(scaled[0], targets - targets.mean())
-    support = replace(model.support, noise=1e-6)
+    kernel = two_scales(model.support.lengths, 0.2) + WhiteKernel(1e-6, "fixed")
+    fixed = GaussianProcessRegressor(kernel, optimizer=None).fit(scaled[0], targets - targets.mean())
+    support = replace(model.support, share=0.2, noise=1e-6)
     ours = GaussianModel(support, np.ravel(fixed.alpha_), float(targets.mean()))
     expected, deviation = fixed.predict(scaled[1], return_std=True)
     assert ours(unseen) == pytest.approx(expected + targets.mean(), abs=1e-3)
@@ -39,7 +44,7 @@ def test_more_is_known_of_what_was_measured_than_of_what_is_far_from_it() -> Non
     rng = np.random.default_rng(4)
     rows = SALNAS.sample(rng, 60)
     rows[:, 0] = 0
-    (model,) = fit_gaussian(SALNAS.sizes, rows, interacting(rows)[:, None])
+    model = fit_gaussian(SALNAS.sizes, rows, interacting(rows))
     far = SALNAS.sizes - 1 - rows
     assert model.support.deviation(rows).max() < 0.5 * model.support.deviation(far).min()
     assert model.support.deviation(far).max() <= 1.0 + model.support.noise
@@ -48,7 +53,7 @@ def test_more_is_known_of_what_was_measured_than_of_what_is_far_from_it() -> Non
 def test_it_learns_what_pairs_of_genes_cannot_say() -> None:
     rng = np.random.default_rng(1)
     rows = np.vstack([SALNAS.sample(rng, 80), np.zeros_like(SALNAS.sizes), SALNAS.sizes - 1])
-    (model,) = fit_gaussian(SALNAS.sizes, rows, interacting(rows)[:, None])
+    model = fit_gaussian(SALNAS.sizes, rows, interacting(rows))
     extremes = np.stack([0 * SALNAS.sizes, SALNAS.sizes - 1])
     assert model(extremes) == pytest.approx([0.8, 0.8], abs=0.01)
 
@@ -57,7 +62,7 @@ def test_nothing_is_promised_far_beyond_what_was_measured() -> None:
     rng = np.random.default_rng(2)
     rows = SALNAS.sample(rng, 80)
     targets = interacting(rows) + rng.normal(0, 0.02, 80)
-    (model,) = fit_gaussian(SALNAS.sizes, rows, targets[:, None])
+    model = fit_gaussian(SALNAS.sizes, rows, targets)
     everywhere = model(SALNAS.sample(rng, 20_000))
     assert everywhere.max() < targets.max() + targets.std()
 
@@ -65,9 +70,9 @@ def test_nothing_is_promised_far_beyond_what_was_measured() -> None:
 def test_lengths_are_chosen_on_a_part_and_weights_on_all(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(3)
     rows, unseen = SALNAS.sample(rng, 200), SALNAS.sample(rng, 100)
-    (whole,) = fit_gaussian(SALNAS.sizes, rows, interacting(rows)[:, None])
+    whole = fit_gaussian(SALNAS.sizes, rows, interacting(rows))
     monkeypatch.setattr("predictors.gaussian._CHOSEN_ON", 80)
-    (part,) = fit_gaussian(SALNAS.sizes, rows, interacting(rows)[:, None])
+    part = fit_gaussian(SALNAS.sizes, rows, interacting(rows))
     assert len(part.weights) == 200
     errors = [np.abs(model(unseen) - interacting(unseen)).mean() for model in (whole, part)]
     assert errors[1] < 2.0 * errors[0] + 1e-3
@@ -76,11 +81,11 @@ def test_lengths_are_chosen_on_a_part_and_weights_on_all(monkeypatch: pytest.Mon
 
 def test_the_gradient_is_that_of_finite_differences() -> None:
     rng = np.random.default_rng(4)
-    x, z = rng.uniform(-1, 1, (12, 3)), rng.normal(size=(12, 2))
+    x, z = rng.uniform(-1, 1, (12, 3)), rng.normal(size=12)
     squares = (x.T[:, :, None] - x.T[:, None, :]) ** 2
-    logs = np.array([0.3, 1.0, -0.2, -2.0])
+    logs = np.array([0.3, 1.0, -0.2, -1.5, -2.0])
     _, gradient = _surprise(logs, squares, z)
-    steps = 1e-5 * np.eye(4)
+    steps = 1e-5 * np.eye(5)
     numeric = [
         (_surprise(logs + h, squares, z)[0] - _surprise(logs - h, squares, z)[0]) / 2e-5 for h in steps
     ]
@@ -89,24 +94,35 @@ def test_the_gradient_is_that_of_finite_differences() -> None:
 
 def test_the_likelihood_is_that_of_scikit_learn() -> None:
     rng = np.random.default_rng(5)
-    x, z = rng.uniform(-1, 1, (15, 3)), rng.normal(size=(15, 1))
+    x, z = rng.uniform(-1, 1, (15, 3)), rng.normal(size=15)
     squares = (x.T[:, :, None] - x.T[:, None, :]) ** 2
     lengths = np.full(3, _USUAL_LENGTH)  # where the prior is at its top
     values, likelihoods = [], []
-    for noise in (0.01, 0.1, 0.5):
-        values.append(_surprise(np.log([*lengths, noise]), squares, z)[0])
-        covariance = RBF(lengths)(x) + noise * np.eye(15)
-        variance = float(z[:, 0] @ np.linalg.solve(covariance, z[:, 0])) / 15
-        kernel = ConstantKernel(variance, "fixed") * (RBF(lengths, "fixed") + WhiteKernel(noise, "fixed"))
-        process = GaussianProcessRegressor(kernel, optimizer=None, alpha=0).fit(x, z[:, 0])
+    for share, noise in ((0.1, 0.01), (0.3, 0.1), (0.02, 0.5)):
+        values.append(_surprise(np.log([*lengths, share, noise]), squares, z)[0])
+        kernel = two_scales(lengths, share)
+        variance = float(z @ np.linalg.solve(kernel(x) + noise * np.eye(15), z)) / 15
+        whole = ConstantKernel(variance, "fixed") * (kernel + WhiteKernel(noise, "fixed"))
+        process = GaussianProcessRegressor(whole, optimizer=None, alpha=0).fit(x, z)
         likelihoods.append(-process.log_marginal_likelihood_value_)
     assert np.diff(values) == pytest.approx(np.diff(likelihoods), abs=1e-6)
 
 
-def test_targets_share_lengths_and_a_constant_target_is_constant() -> None:
-    rows = SALNAS.sample(np.random.default_rng(6), 60)
-    y = interacting(rows)
-    models = fit_gaussian(SALNAS.sizes, rows, np.column_stack([y, -3.0 * y + 1.0, np.full(60, 0.5)]))
-    assert (models[0].support.lengths == models[1].support.lengths).all()
-    assert models[1](rows) == pytest.approx(-3.0 * models[0](rows) + 1.0, abs=1e-4)
-    assert models[2](rows) == pytest.approx(np.full(60, 0.5))
+def test_what_is_rough_is_told_from_noise() -> None:
+    """Whether two measurements of one subnet agree where other subnets say nothing of it."""
+    rng = np.random.default_rng(8)
+    rows = np.repeat(SALNAS.sample(rng, 100), 2, axis=0)
+    rough, noise = 0.05 * np.repeat(rng.normal(size=100), 2), 0.05 * rng.normal(size=200)
+    supports = [fit_gaussian(SALNAS.sizes, rows, interacting(rows) + y).support for y in (rough, noise)]
+    assert supports[0].noise < 1e-3
+    assert supports[1].noise > 0.1
+
+
+def test_a_constant_target_is_constant_and_many_rows_are_as_few() -> None:
+    rng = np.random.default_rng(6)
+    rows, unseen = SALNAS.sample(rng, 60), SALNAS.sample(rng, 3000)
+    assert fit_gaussian(SALNAS.sizes, rows, np.full(60, 0.5))(rows) == pytest.approx(np.full(60, 0.5))
+    model = fit_gaussian(SALNAS.sizes, rows, interacting(rows))
+    few = np.concatenate([model(part) for part in np.split(unseen, 30)])
+    assert model(unseen) == pytest.approx(few, abs=1e-6)
+    assert model.support.deviation(unseen[:0]).shape == model(unseen[:0]).shape == (0,)

@@ -15,18 +15,21 @@ from predictors.estimate import FloatArray
 from predictors.features import scaled_genes
 from predictors.ranking import quality
 from predictors.report import (
+    CEILING,
     HeldOut,
     Page,
     accuracy_report,
     by_band,
     by_budget,
     by_gene,
+    by_resolution,
     coverage,
     hold_out,
     latency_report,
     markdown,
     noise_ceiling,
     photo_ceiling,
+    recalibration_ceiling,
     sampling_report,
     transfer_report,
 )
@@ -115,6 +118,15 @@ def test_photos_that_agree_and_photos_that_do_not(tiny: Space, rows: Rows) -> No
     assert found["kendall_halves"] < 0.95
 
 
+def test_the_noise_ceiling_is_quoted_for_the_supernet_it_was_measured_on(tmp_path: Path) -> None:
+    path = tmp_path / CEILING
+    assert recalibration_ceiling(path, "one") == {}
+    line = {"metric": "cc", "recalibrated twice": 0.9, "fitted and recalibrated": 0.8}
+    path.write_text(json.dumps({"about": {"supernet_fingerprint": "one"}, "rows": [line]}))
+    assert recalibration_ceiling(path, "one") == {"cc": 0.9}
+    assert recalibration_ceiling(path, "another") == {}
+
+
 def test_noise_limits_even_a_perfect_predictor() -> None:
     latency = np.linspace(10.0, 100.0, 200)
     rng = np.random.default_rng(0)
@@ -160,6 +172,14 @@ def test_reports_hold_every_target_and_their_plots(
     figures = json.loads((tmp_path / "predictors.json").read_text())
     assert [line["target"] for line in figures["accuracy"]] == list(METRICS)
     assert figures["latency"][0]["n"] == N
+
+
+def test_each_resolution_is_judged_by_itself(tiny: Space, rows: Rows) -> None:
+    small = rows[:, 0] == 0
+    held = HeldOut("a device", tiny, rows, np.ones(N), np.where(small, 1.04, 1.2), relative=True)
+    found = by_resolution(held)
+    assert found["n"].sum() == N
+    assert found[["resolution", "≤5 %", "≤10 %"]].values.tolist() == [["32x32", 1, 1], ["64x64", 0, 0]]
 
 
 def test_a_budget_shows_what_a_wrong_prediction_costs(tiny: Space, rows: Rows) -> None:
