@@ -68,15 +68,11 @@ _WEIGHTS = {"size": 3.0, "work": 1.0, "genes": 0.15}
 
 def _telling_features(space: Space, rows: Rows) -> FloatArray:
     """(n, features): log macs, logarithms of each kind of work relative to it, genes; weighed."""
-    work = work_of_rows(space, rows)
-    by_group = [
-        work[
-            :, [i for i, (name, kind) in enumerate(WORK_COLUMNS) if name == group and kind == "traffic"]
-        ].sum(axis=1)
-        for group in GROUPS
-    ]
+    work = dict(zip(WORK_COLUMNS, work_of_rows(space, rows).T, strict=True))
+    by_group = np.stack([work[group, "traffic"] for group in GROUPS], axis=1)
+    floor = 1e-3 * max(work[group, "macs"].max() for group in GROUPS)
     size = np.log(cost(space, rows).macs.astype(np.float64))[:, None]
-    kinds = np.log(np.stack(by_group, axis=1) + 1e-3 * work.max()) - size
+    kinds = np.log(by_group + floor) - size
     genes = contrasts(space.sizes, rows)
     parts = (("size", size), ("work", kinds), ("genes", genes))
     scaled = [

@@ -22,10 +22,12 @@ from predictors.device_csv import read_measurements
 from predictors.measure_pack import energy_mj, find_meters
 from predictors.pack import SUBNETS, pack_rows, write_pack
 from predictors.runtimes import exporter
+from predictors.tables import read_table
 from supernet.network import Supernet
 from supernet.space import Space
 
 ROOT = Path(__file__).resolve().parents[3]
+SHIPPED = ROOT / "results" / "predictors" / "salnas-osie"
 SCRIPT = ROOT / "predictors" / "measure_pack.py"
 
 
@@ -56,6 +58,12 @@ def test_the_script_needs_numpy_and_onnxruntime_only() -> None:
         "numpy",
         "onnxruntime",
     }
+
+
+@pytest.mark.parametrize("table", sorted(SHIPPED.glob("latency-*.parquet")), ids=lambda path: path.stem)
+def test_shipped_devices_were_measured_with_the_pack(table: Path, salnas: Space) -> None:
+    """Who measured a pack goes on with the same one, and the report learns devices from it."""
+    assert set(salnas.ids(pack_rows(salnas))) <= set(read_table(table).ids)
 
 
 def test_a_pack_is_measured_and_loaded(pack: Path, tmp_path: Path, tiny: Space) -> None:
