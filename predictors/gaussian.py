@@ -13,7 +13,8 @@ Notation: n subnets, d genes, s measured subnets (the support).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -26,6 +27,11 @@ from predictors.threads import in_threads
 from supernet.space import Rows
 
 _BATCH = 512
+"""Rows at a time: fewer fit a core's cache better, but then threads wait for each other between their steps."""
+
+_WORTH_A_CORE = 2048
+"""Rows that take longer than a thread takes to start."""
+
 _LENGTHS = (0.5, 100.0)
 _USUAL_LENGTH = 4.5
 """Median of the prior of lengths."""
@@ -37,7 +43,7 @@ _PRIOR = (_USUAL_LENGTH, _SPREAD_OF_LENGTHS)
 _NEAR = 16.0
 """Power of the kernel in what near neighbours share: the square of how much shorter its lengths are."""
 
-_LEAST = -100.0
+_LEAST = -125.0
 """Exponent of two under which nothing is shared: smaller numbers would be subnormal, and take ten times as long."""
 
 _SHARES = (1e-4, 0.5)
@@ -63,32 +69,45 @@ class Support:
     share: float
     noise: float
 
-    def kernels(self, rows: Rows) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """(b, d) genotypes → both parts of the kernel with the measured subnets, (b, s), in single precision."""
+    def kernels(self, rows: Rows) -> Iterator[tuple[slice, NDArray[np.float32], NDArray[np.float32]]]:
+        """For batch after batch of `rows` (n, d): where it lies, and both parts of the kernel (b, s).
+
+        In single precision, and overwritten by the next batch: fresh memory would cost as much as what is computed.
+        """
         scale, shift, table = self._single
-        x = np.empty((len(rows), len(scale) + 2), np.float32)
-        np.multiply(rows, scale, out=x[:, :-2], casting="unsafe")
-        x[:, :-2] -= shift
-        x[:, -2] = -0.5 * np.einsum("nd,nd->n", x[:, :-2], x[:, :-2])
-        x[:, -1] = 1.0
-        exponent = x @ table
-        near = np.maximum(exponent, np.float32(_LEAST / _NEAR))
-        near *= np.float32(_NEAR)
-        return np.exp2(exponent, out=exponent), np.exp2(near, out=near)
+        size = min(len(rows), _BATCH)
+        x = np.empty((size, len(table)), np.float32)
+        wide, near = np.empty((2, size, table.shape[1]), np.float32)
+        for piece in batches(len(rows), _BATCH):
+            b = piece.stop - piece.start
+            genes, w, n = x[:b, :-2], wide[:b], near[:b]
+            np.multiply(rows[piece], scale, out=genes, casting="unsafe")
+            genes -= shift
+            x[:b, -2] = -0.5 * np.einsum("nd,nd->n", genes, genes)
+            x[:b, -1] = 1.0
+            np.matmul(x[:b], table, out=w)
+            np.multiply(w, np.float32(_NEAR), out=n)
+            if self._is_deep:
+                np.maximum(n, np.float32(_LEAST), out=n)
+            np.exp2(w, out=w)
+            np.exp2(n, out=n)
+            yield piece, w, n
 
     def deviation(self, rows: Rows) -> FloatArray:
         """(n, d) genotypes → (n,) standard deviations of what may be measured: 1 far from every measured subnet."""
         whitening = self._whitening
 
-        def explained(piece: slice) -> NDArray[np.float32]:
-            wide, near = self.kernels(rows[piece])
-            wide *= np.float32(1.0 - self.share)
-            near *= np.float32(self.share)
-            whitened = (wide + near) @ whitening
-            share: NDArray[np.float32] = np.einsum("ns,ns->n", whitened, whitened)
-            return share
+        def explained(part: slice) -> FloatArray:
+            found = np.empty(part.stop - part.start)
+            for piece, wide, near in self.kernels(rows[part]):
+                wide *= np.float32(1.0 - self.share)
+                near *= np.float32(self.share)
+                wide += near
+                whitened = wide @ whitening
+                found[piece] = np.einsum("ns,ns->n", whitened, whitened)
+            return found
 
-        left = 1.0 + self.noise - _by_piece(explained, len(rows))
+        left = 1.0 + self.noise - _on_all_cores(explained, len(rows))
         return np.asarray(np.sqrt(np.maximum(left, self.noise)), np.float64)
 
     def solve(self, z: FloatArray) -> FloatArray:
@@ -103,6 +122,11 @@ class Support:
         table = np.vstack([points.T, np.ones(len(points)), -0.5 * (points**2).sum(axis=1)])
         scale = 2.0 / (self.sizes - 1) * unit
         return tuple(part.astype(np.float32) for part in (scale, unit, table))
+
+    @cached_property
+    def _is_deep(self) -> bool:
+        """Whether two subnets can be so far apart that what near neighbours share is a subnormal number."""
+        return bool(0.5 * _NEAR * np.log2(np.e) * np.square(2.0 / self.lengths).sum() > -_LEAST)
 
     @cached_property
     def _whitening(self) -> NDArray[np.float32]:
@@ -135,17 +159,19 @@ class GaussianModel:
         of_wide = ((1.0 - share) * self.weights).astype(np.float32)
         of_near = (share * self.weights).astype(np.float32)
 
-        def predicted(piece: slice) -> NDArray[np.float32]:
-            wide, near = self.support.kernels(rows[piece])
-            return np.asarray(wide @ of_wide + near @ of_near, np.float32)
+        def predicted(part: slice) -> FloatArray:
+            found = np.empty(part.stop - part.start)
+            for piece, wide, near in self.support.kernels(rows[part]):
+                found[piece] = wide @ of_wide + near @ of_near
+            return found
 
-        return _by_piece(predicted, len(rows)) + self.constant
+        return _on_all_cores(predicted, len(rows)) + self.constant
 
 
-def _by_piece(run: Callable[[slice], NDArray[np.float32]], n: int) -> FloatArray:
-    """(n,) what `run` gives for batch after batch, on all cores where there are several."""
-    found = in_threads(run, list(batches(n, _BATCH)))
-    return np.concatenate([np.empty(0), *found])
+def _on_all_cores(run: Callable[[slice], FloatArray], n: int) -> FloatArray:
+    """(n,) what `run` gives for parts of n rows; few rows are not worth a second core."""
+    parts = max(1, min(os.cpu_count() or 1, n // _WORTH_A_CORE))
+    return np.concatenate(in_threads(run, list(batches(n, -(-n // parts))) if n else [slice(0, 0)]))
 
 
 def fit_gaussian(
