@@ -23,7 +23,7 @@ from supernet.space import Rows, Space
 Candidate: TypeAlias = Callable[[Space], Fit]
 
 _NETWORKS = 5
-_HIDDEN = (48, 48)
+_HIDDEN, _PENALTY = 48, 1.0
 _STACK_FOLDS = 3
 
 
@@ -65,8 +65,11 @@ def boosting(space: Space) -> Fit:
     return fit
 
 
-def networks(space: Space) -> Fit:
-    """The mean of small networks from different random weights, on scaled contrasts, log macs and parameters."""
+def networks(space: Space, *, hidden: int = _HIDDEN, penalty: float = _PENALTY) -> Fit:
+    """The mean of small networks from different random weights, on scaled contrasts, log macs and parameters.
+
+    `hidden` units in each of two layers; `penalty` on the squares of weights.
+    """
     from sklearn.exceptions import ConvergenceWarning
 
     def features(rows: Rows) -> FloatArray:
@@ -79,7 +82,7 @@ def networks(space: Space) -> Fit:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             members = [
-                _network(seed).fit((x - centre) / spread, (target - level) / unit)
+                _network(seed, hidden, penalty).fit((x - centre) / spread, (target - level) / unit)
                 for seed in range(_NETWORKS)
             ]
 
@@ -92,14 +95,14 @@ def networks(space: Space) -> Fit:
     return fit
 
 
-def _network(seed: int) -> Any:
+def _network(seed: int, hidden: int, penalty: float) -> Any:
     from sklearn.neural_network import MLPRegressor
 
     return MLPRegressor(
-        hidden_layer_sizes=_HIDDEN,
+        hidden_layer_sizes=(hidden, hidden),
         activation="tanh",
         solver="lbfgs",
-        alpha=1.0,
+        alpha=penalty,
         max_iter=300,
         random_state=seed,
     )

@@ -24,7 +24,7 @@ import pandas as pd
 import typer
 from rich.console import Console
 
-from predictors.candidates import CANDIDATES
+from predictors.candidates import CANDIDATES, networks
 from predictors.estimate import FloatArray
 from predictors.features import general_features
 from predictors.gaussian import fit_gaussian
@@ -39,7 +39,7 @@ FOLDS = 8
 _FEWEST = 2
 """Folds before ASHA may stop a trial."""
 
-TUNED = ("gaussian", "boosting", "ridge")
+TUNED = ("gaussian", "boosting", "networks", "ridge")
 
 Choices = Mapping[str, Any]
 
@@ -84,6 +84,8 @@ def fit_of(space: Space, choices: Choices) -> Fit:
         return fit_process
     if kind == "boosting":
         return _boosting(space, choices)
+    if kind == "networks":
+        return networks(space, hidden=choices["hidden"], penalty=choices["weight_decay"])
     if kind == "ridge":
         return CANDIDATES["ridge on pairs"](space)
     raise SettingsError(
@@ -123,6 +125,9 @@ def search_space(trial: Any) -> dict[str, Any]:
         trial.suggest_int("leaves", 3, 24, log=True)
         trial.suggest_int("least_samples", 3, 30, log=True)
         trial.suggest_float("penalty", 1e-2, 10.0, log=True)
+    elif model == "networks":
+        trial.suggest_int("hidden", 16, 96, log=True)
+        trial.suggest_float("weight_decay", 1e-2, 30.0, log=True)
     return {}
 
 

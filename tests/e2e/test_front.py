@@ -273,7 +273,7 @@ def test_a_zoom_can_be_undone(visit: Visit, front: list[dict[str, Any]]) -> None
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_step_of_a_gene_stands_out(visit: Visit, scheme: Literal["light", "dark"]) -> None:
     visit.page.emulate_media(color_scheme=scheme)
-    visit.front("#/front?colour=mb2.kernel")
+    visit.front("#/front?colour=mb6.width")
     contrasts = visit.page.locator(".legend-row .swatch[style]").evaluate_all(
         """(swatches) => {
             const light = (text) => {

@@ -66,7 +66,8 @@ def test_the_layer_table_holds_every_layer(visit: Visit, largest: Any) -> None:
 
 def test_numbers_say_their_interval_and_their_device(visit: Visit, largest: Any) -> None:
     visit.go(f"#/subnet/{largest['id']}")
-    row = visit.page.locator(".subnet-card .numbers > div", has_text="Latency, cpu-1-thread")
+    name = visit.page.get_by_text("Latency, cpu-1-thread", exact=True)
+    row = visit.page.locator(".subnet-card .numbers > div", has=name)
     expected = largest["predictions"]["latency_ms"]["cpu-1-thread"]
     expect(row).to_contain_text(three_digits(expected["predicted"]))
     expect(row).to_contain_text(f"{three_digits(expected['low'])}–{three_digits(expected['high'])}")

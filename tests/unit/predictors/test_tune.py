@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[3]
 CHOICES: dict[str, dict[str, Any]] = {
     "gaussian": {"usual_length": 4.0, "spread_of_lengths": 0.7},
     "boosting": {"learning_rate": 0.1, "trees": 60, "leaves": 6, "least_samples": 4, "penalty": 1.0},
+    "networks": {"hidden": 16, "weight_decay": 1.0},
     "ridge": {},
 }
 

@@ -33,7 +33,9 @@ class DevicesView {
     this.outcome = h("div", { "aria-live": "polite" });
     this.submit = h("button", { type: "submit", class: "button primary" }, "Add the device");
     this.pack = h("button", { type: "button", class: "button", onclick: () => this.getPack() }, "Download the pack");
-    root.append(this.buildForm(noteId));
+    this.form = this.buildForm(noteId);
+    this.form.hidden = true; // what comes below a list of unknown length would jump
+    root.append(this.form);
     this.back = () => this.load();
     window.addEventListener("salnas-online", this.back);
   }
@@ -53,6 +55,8 @@ class DevicesView {
       if (devices.some((device) => device.state === "fitting")) this.timer = setTimeout(() => this.load(), 3 * POLL_MS);
     } catch (error) {
       if (!this.left) this.list.replaceChildren(errorNotice(error, () => this.load()));
+    } finally {
+      this.form.hidden = false;
     }
   }
 
