@@ -9,18 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.report import median_seconds, publish
-from predictors.features import contrasts, sections, work_of_rows
-from predictors.gaussian import fit_gaussian
+from predictors.features import contrasts, scaled_genes, sections, work_of_rows
+from predictors.gaussian import GaussianModel, fit_gaussian
 from predictors.latency import fit_latency_model
 from predictors.pack import pack_rows
 from predictors.pairs import fit_pairs
 from predictors.transfer import transferred
 from supernet.sampling import covering_rows
-from supernet.space import get_space
+from supernet.space import Rows, Space, get_space
 
 ROWS = 50_000
 
@@ -39,8 +41,14 @@ def main() -> None:
     lines = []
     thousand = covering_rows(space, rng, 1000)
     many = fit_gaussian(space.sizes, thousand, contrasts(space.sizes, thousand)[:, 0])
-    models = (("Gaussian process of 300", gaussian), ("Gaussian process of 1000", many))
-    for name, model in (*models, ("ridge on pairs", pairs), ("latency", timed)):
+    models: tuple[tuple[str, Callable[[Rows], object]], ...] = (
+        ("Gaussian process of 300", gaussian),
+        ("Gaussian process of 1000", many),
+        ("Gaussian process of 1000, scikit-learn", scikit(space, thousand, many)),
+        ("ridge on pairs", pairs),
+        ("latency", timed),
+    )
+    for name, model in models:
         for n in (200, ROWS):
             sample = space.sample(rng, n)
             took = median_seconds(partial(model, sample), 5)
@@ -64,6 +72,16 @@ def main() -> None:
         command="python benchmarks/bench_predictors.py",
         note="A search asks for a few hundred subnets at a time, or for as many as it likes.",
     )
+
+
+def scikit(space: Space, rows: Rows, model: GaussianModel) -> Callable[[Rows], object]:
+    """scikit-learn's process of the same kernel and the same subnets, as exact."""
+    wide, near = (RBF(model.support.lengths / k, "fixed") for k in (1.0, 4.0))
+    share = model.support.share
+    kernel = ConstantKernel(1.0 - share, "fixed") * wide + ConstantKernel(share, "fixed") * near
+    fitted = GaussianProcessRegressor(kernel, alpha=model.support.noise, optimizer=None)
+    fitted.fit(model.support.genes, model(rows) - model.constant)
+    return lambda asked: fitted.predict(scaled_genes(space.sizes, asked))
 
 
 if __name__ == "__main__":

@@ -13,10 +13,10 @@ Notation: n subnets, d genes, s measured subnets (the support).
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +26,11 @@ from predictors.features import batches, scaled_genes
 from predictors.threads import in_threads
 from supernet.space import Rows
 
-_BATCH = 512
-"""Rows at a time: fewer fit a core's cache better, but then threads wait for each other between their steps."""
+if TYPE_CHECKING:
+    from predictors.kernel import Tables
 
-_WORTH_A_CORE = 2048
-"""Rows that take longer than a thread takes to start."""
+_BATCH = 2048
+"""Rows that one core takes at a time: fewer are not worth a second one."""
 
 _LENGTHS = (0.5, 100.0)
 _USUAL_LENGTH = 4.5
@@ -42,9 +42,6 @@ _SPREAD_OF_LENGTHS = 0.7
 _PRIOR = (_USUAL_LENGTH, _SPREAD_OF_LENGTHS)
 _NEAR = 16.0
 """Power of the kernel in what near neighbours share: the square of how much shorter its lengths are."""
-
-_LEAST = -125.0
-"""Exponent of two under which nothing is shared: smaller numbers would be subnormal, and take ten times as long."""
 
 _SHARES = (1e-4, 0.5)
 _FIRST_SHARE = 0.05
@@ -69,45 +66,17 @@ class Support:
     share: float
     noise: float
 
-    def kernels(self, rows: Rows) -> Iterator[tuple[slice, NDArray[np.float32], NDArray[np.float32]]]:
-        """For batch after batch of `rows` (n, d): where it lies, and both parts of the kernel (b, s).
-
-        In single precision, and overwritten by the next batch: fresh memory would cost as much as what is computed.
-        """
-        scale, shift, table = self._single
-        size = min(len(rows), _BATCH)
-        x = np.empty((size, len(table)), np.float32)
-        wide, near = np.empty((2, size, table.shape[1]), np.float32)
-        for piece in batches(len(rows), _BATCH):
-            b = piece.stop - piece.start
-            genes, w, n = x[:b, :-2], wide[:b], near[:b]
-            np.multiply(rows[piece], scale, out=genes, casting="unsafe")
-            genes -= shift
-            x[:b, -2] = -0.5 * np.einsum("nd,nd->n", genes, genes)
-            x[:b, -1] = 1.0
-            np.matmul(x[:b], table, out=w)
-            np.multiply(w, np.float32(_NEAR), out=n)
-            if self._is_deep:
-                np.maximum(n, np.float32(_LEAST), out=n)
-            np.exp2(w, out=w)
-            np.exp2(n, out=n)
-            yield piece, w, n
-
     def deviation(self, rows: Rows) -> FloatArray:
         """(n, d) genotypes → (n,) standard deviations of what may be measured: 1 far from every measured subnet."""
-        whitening = self._whitening
+        from predictors.kernel import kernel
 
-        def explained(part: slice) -> FloatArray:
-            found = np.empty(part.stop - part.start)
-            for piece, wide, near in self.kernels(rows[part]):
-                wide *= np.float32(1.0 - self.share)
-                near *= np.float32(self.share)
-                wide += near
-                whitened = wide @ whitening
-                found[piece] = np.einsum("ns,ns->n", whitened, whitened)
-            return found
+        whitening, tables = self._whitening, self.tables
 
-        left = 1.0 + self.noise - _on_all_cores(explained, len(rows))
+        def explained(part: Rows) -> FloatArray:
+            whitened = kernel(tables, part, self.share) @ whitening
+            return np.asarray(np.einsum("ns,ns->n", whitened, whitened), np.float64)
+
+        left = 1.0 + self.noise - _on_all_cores(explained, rows)
         return np.asarray(np.sqrt(np.maximum(left, self.noise)), np.float64)
 
     def solve(self, z: FloatArray) -> FloatArray:
@@ -115,18 +84,11 @@ class Support:
         return np.asarray(np.linalg.solve(self._covariance(), z), np.float64)
 
     @cached_property
-    def _single(self) -> tuple[NDArray[np.float32], ...]:
-        """Scale and shift of genes, and (d + 2, s) what gives -½ |x - s|² = x·s - ½|x|² - ½|s|², for powers of 2."""
-        unit = np.sqrt(np.log2(np.e)) / self.lengths
-        points = (self.genes * unit).astype(np.float32)
-        table = np.vstack([points.T, np.ones(len(points)), -0.5 * (points**2).sum(axis=1)])
-        scale = 2.0 / (self.sizes - 1) * unit
-        return tuple(part.astype(np.float32) for part in (scale, unit, table))
+    def tables(self) -> Tables:
+        """What a genotype's kernel is looked up in."""
+        from predictors.kernel import tabulate  # numba is slow to import, and only needed to predict
 
-    @cached_property
-    def _is_deep(self) -> bool:
-        """Whether two subnets can be so far apart that what near neighbours share is a subnormal number."""
-        return bool(0.5 * _NEAR * np.log2(np.e) * np.square(2.0 / self.lengths).sum() > -_LEAST)
+        return tabulate(self.sizes, self.genes, self.lengths)
 
     @cached_property
     def _whitening(self) -> NDArray[np.float32]:
@@ -155,23 +117,17 @@ class GaussianModel:
 
     def __call__(self, rows: Rows) -> FloatArray:
         """(n, d) genotypes → (n,) predictions, in single precision."""
-        share = self.support.share
-        of_wide = ((1.0 - share) * self.weights).astype(np.float32)
-        of_near = (share * self.weights).astype(np.float32)
+        from predictors.kernel import weighted_sums
 
-        def predicted(part: slice) -> FloatArray:
-            found = np.empty(part.stop - part.start)
-            for piece, wide, near in self.support.kernels(rows[part]):
-                found[piece] = wide @ of_wide + near @ of_near
-            return found
-
-        return _on_all_cores(predicted, len(rows)) + self.constant
+        share, tables = self.support.share, self.support.tables
+        of_both = np.stack([(1.0 - share) * self.weights, share * self.weights])
+        return _on_all_cores(lambda part: weighted_sums(tables, part, of_both), rows) + self.constant
 
 
-def _on_all_cores(run: Callable[[slice], FloatArray], n: int) -> FloatArray:
-    """(n,) what `run` gives for parts of n rows; few rows are not worth a second core."""
-    parts = max(1, min(os.cpu_count() or 1, n // _WORTH_A_CORE))
-    return np.concatenate(in_threads(run, list(batches(n, -(-n // parts))) if n else [slice(0, 0)]))
+def _on_all_cores(run: Callable[[Rows], FloatArray], rows: Rows) -> FloatArray:
+    """(n,) what `run` gives for batches of `rows` (n, d); few rows are not worth a second core."""
+    parts = [rows[piece] for piece in batches(len(rows), _BATCH)] or [rows]
+    return np.concatenate(in_threads(run, parts))
 
 
 def fit_gaussian(
