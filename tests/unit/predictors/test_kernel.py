@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from predictors.features import scaled_genes
-from predictors.kernel import _TOGETHER, _groups, kernel, tabulate, weighted_sums
+from predictors.kernel import _TOGETHER, _compiled, _groups, kernel, tabulate, weighted_sums
 
 
 @settings(max_examples=60, deadline=None)
@@ -52,3 +55,15 @@ def test_subnets_that_share_nothing_are_not_subnormal_numbers() -> None:
     far = weighted_sums(tables, np.ones((1, 40), np.int64), np.ones((2, 1)))
     assert 0.0 < far[0] < 1e-30
     assert far[0] > np.finfo(np.float32).tiny
+
+
+def test_compiled_code_need_not_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def njit(*, cache: bool = False, **options: Any) -> Callable[[Any], Any]:
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return lambda function: (function, options)
+
+    monkeypatch.setattr("predictors.kernel.njit", njit)
+    function, options = _compiled()(len)  # type: ignore[misc]
+    assert function is len
+    assert options["nogil"]
