@@ -83,7 +83,7 @@ class LastPhotos:
 class Evaluator:
     """Measures one subnet on photos: genotype (d,) → means of all photos and of every other one, seconds.
 
-    On "onnxruntime" a subnet runs as users export it, in about half the time of "torch"; scores are equal to five
+    On "onnxruntime" a subnet runs as users export it, no slower than "torch"; scores are equal to five
     digits. Whatever goes wrong with a subnet is told as `error`, so that it does not stop the others.
     """
 
