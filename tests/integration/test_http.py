@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import sys
+import threading
 import time
 import zipfile
 from collections.abc import AsyncIterator, Iterable
@@ -38,7 +39,7 @@ from tests.unit.supernet.test_images import bomb
 
 PROBLEM = "application/problem+json"
 QUICK = {"evaluations": 600, "seed": 1}
-LONGER = {"evaluations": 3000, "seed": 1}
+LONGER = {"evaluations": 6000, "seed": 1}
 
 
 @pytest.fixture
@@ -182,7 +183,9 @@ async def test_pages_of_searches(settings: Settings) -> None:
     is_problem(bad, 422, "invalid-request")
 
 
-async def test_cancel_keeps_the_front_and_resume_goes_on(settings: Settings, slow_search: None) -> None:
+async def test_cancel_keeps_the_front_and_resume_goes_on(
+    settings: Settings, full_speed: threading.Event
+) -> None:
     async with running(settings) as client:
         path = (await client.post("/v1/searches", json=LONGER)).json()["links"]["self"]
         waiting = (await client.post(f"{path}:resume")).json()
@@ -191,6 +194,7 @@ async def test_cancel_keeps_the_front_and_resume_goes_on(settings: Settings, slo
         assert (await client.post(f"{path}:cancel")).status_code == 200
         cancelled = await finished(client, path)
         assert cancelled["state"] == "cancelled"
+        full_speed.set()
         partial = (await client.get(f"{path}/front")).json()["subnets"]
         assert len(partial) == cancelled["result"]["subnets"] > 0
         assert (await client.post(f"{path}:cancel")).json() == cancelled
@@ -236,15 +240,16 @@ async def until_it_has_found_something(client: httpx.AsyncClient, path: str) -> 
 
 
 @pytest.fixture
-def slow_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every evaluation of the predictors takes a while."""
-    quick = Estimates.evaluate
+def full_speed(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Until it is set, every evaluation of the predictors takes a while."""
+    quick, released = Estimates.evaluate, threading.Event()
 
     def slow(self: Estimates, rows: Rows, names: Iterable[str], choice: Choice) -> dict[str, NDArray[Any]]:
-        time.sleep(0.08)
+        released.wait(0.3)
         return quick(self, rows, names, choice)
 
     monkeypatch.setattr(Estimates, "evaluate", slow)
+    return released
 
 
 async def test_events_as_pages_and_as_a_stream(settings: Settings) -> None:
