@@ -117,9 +117,14 @@ class GaussianModel:
         """(n, d) genotypes → (n,) predictions, in single precision."""
         from predictors.kernel import weighted_sums
 
-        share, tables = self.support.share, self.support.tables
-        of_both = np.stack([(1.0 - share) * self.weights, share * self.weights])
+        tables, of_both = self.support.tables, self._of_both
         return _on_all_cores(lambda part: weighted_sums(tables, part, of_both), rows) + self.constant
+
+    @cached_property
+    def _of_both(self) -> NDArray[np.float32]:
+        """The weights of both parts of the kernel."""
+        share = self.support.share
+        return self.support.tables.weights(np.outer([1.0 - share, share], self.weights))
 
 
 def _on_all_cores(run: Callable[[Rows], FloatArray], rows: Rows) -> FloatArray:

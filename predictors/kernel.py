@@ -3,7 +3,7 @@
 A gene has few choices, so what a group of genes adds to the kernel is a table, known beforehand: a line for each
 combination of their choices, a column for each measured subnet. The kernel of a subnet is the product of one line of
 each group; exponentials are computed once, for the tables. Blocks of columns lie together, so that all lines of a
-block stay in the cache while subnet after subnet is looked up: twice as fast as a matrix product and exponentials.
+block stay in the cache while subnet after subnet is looked up.
 
 Single precision. n subnets, d genes, g groups, s measured subnets.
 """
@@ -59,6 +59,12 @@ class Tables:
         """(n, d) genotypes → (n, g) lines."""
         return (rows.astype(Float) @ self.strides).astype(np.int64) + self.starts
 
+    def weights(self, of_both: FloatArray) -> NDArray[np.float32]:
+        """Weights (2, s) of both parts, followed by zeros for the columns that fill the last block."""
+        found = np.zeros((2, len(self.blocks) * _WIDTH), Float)
+        found[:, : self.columns] = of_both
+        return found
+
 
 def tabulate(sizes: NDArray[np.int64], genes: FloatArray, lengths: FloatArray) -> Tables:
     """Tables for measured subnets of scaled `genes` (s, d), and `lengths` (d,) of the kernel."""
@@ -70,7 +76,7 @@ def tabulate(sizes: NDArray[np.int64], genes: FloatArray, lengths: FloatArray) -
         starts.append(sum(len(part) for part in lines))
         choices = np.zeros((int(np.prod(sizes[members])), len(sizes)), np.int64)
         choices[:, members] = list(product(*(range(int(sizes[gene])) for gene in members)))
-        strides[members, g] = np.append(np.cumprod(sizes[members][:0:-1])[::-1], 1)[: len(members)]
+        strides[members, g] = [np.prod(sizes[members[k + 1 :]]) for k in range(len(members))]
         points = scaled_genes(sizes, choices)[:, members] / lengths[members]
         away = points[:, None] - genes[:, members] / lengths[members]
         lines.append(np.maximum(np.exp(-0.5 * np.square(away).sum(axis=2)), _LEAST_LINE))
@@ -92,11 +98,9 @@ def _groups(sizes: NDArray[np.int64]) -> list[list[int]]:
     return groups + [[]] * (-len(groups) % _TOGETHER)
 
 
-def weighted_sums(tables: Tables, rows: Rows, of_both: FloatArray) -> FloatArray:
-    """(n, d) genotypes → (n,) both parts of the kernel times their weights `of_both` (2, s), summed."""
+def weighted_sums(tables: Tables, rows: Rows, weights: NDArray[np.float32]) -> FloatArray:
+    """(n, d) genotypes → (n,) both parts of the kernel times their `Tables.weights`, summed."""
     found = np.zeros(len(rows), Float)
-    weights = np.zeros((2, len(tables.blocks) * _WIDTH), Float)
-    weights[:, : tables.columns] = of_both
     _add_weighted(tables.blocks, tables.lines(rows), weights, found)
     return found.astype(np.float64)
 
@@ -123,18 +127,21 @@ def _compiled(*signature: str) -> Callable[[Function], Function]:
 
 
 @_compiled()
-def _of_four(block: Any, a: Any, b: Any, c: Any, d: Any, j: Any, least: Any) -> Any:
+def _of_four(block: Any, lines: Any, j: Any, least: Any) -> Any:
+    a, b, c, d = lines
     return max((block[a, j] * block[b, j]) * (block[c, j] * block[d, j]), least)
 
 
 @_compiled()
-def _all_but_last(block: Any, lines: Any, least: Any, found: Any) -> None:
-    """The product of `lines` (g,) of a block but for the last four, to `found` (_WIDTH,)."""
+def _all_but_last(block: Any, lines: Any, least: Any, found: Any) -> Any:
+    """The product of `lines` (g,) of a block but for the last four, to `found` (_WIDTH,); returns those four."""
     found[:] = Float(1.0)
     for g in range(0, len(lines) - _TOGETHER, _TOGETHER):
-        a, b, c, d = lines[g], lines[g + 1], lines[g + 2], lines[g + 3]
+        four = lines[g], lines[g + 1], lines[g + 2], lines[g + 3]
         for j in range(_WIDTH):
-            found[j] *= _of_four(block, a, b, c, d, j, least)
+            found[j] *= _of_four(block, four, j, least)
+    g = len(lines) - _TOGETHER
+    return lines[g], lines[g + 1], lines[g + 2], lines[g + 3]
 
 
 @_compiled()
@@ -145,31 +152,33 @@ def _near(wide: Any) -> Any:
     return power
 
 
+@_compiled()
+def _least(groups: Any) -> Any:
+    """Below it a product of four lines may become subnormal in the end, where there are so many groups."""
+    return Float(2.0 ** (_LEAST_EXPONENT * _TOGETHER / groups))
+
+
 @_compiled("void(float32[:, :, ::1], int64[:, ::1], float32[:, ::1], float32[::1])")
 def _add_weighted(blocks: Any, lines: Any, weights: Any, found: Any) -> None:
-    product, last = np.empty(_WIDTH, Float), lines.shape[1] - _TOGETHER
-    least = Float(2.0 ** (_LEAST_EXPONENT * _TOGETHER / lines.shape[1]))
+    product, least = np.empty(_WIDTH, Float), _least(lines.shape[1])
     for k in range(len(blocks)):
         block = blocks[k]
         for i in range(len(lines)):
-            _all_but_last(block, lines[i], least, product)
-            a, b, c, d = lines[i, last], lines[i, last + 1], lines[i, last + 2], lines[i, last + 3]
+            last = _all_but_last(block, lines[i], least, product)
             total = Float(0.0)
             for j in range(_WIDTH):
-                wide = product[j] * _of_four(block, a, b, c, d, j, least)
+                wide = product[j] * _of_four(block, last, j, least)
                 total += weights[0, k * _WIDTH + j] * wide + weights[1, k * _WIDTH + j] * _near(wide)
             found[i] += total
 
 
 @_compiled("void(float32[:, :, ::1], int64[:, ::1], float32, float32[:, ::1])")
 def _write_kernel(blocks: Any, lines: Any, share: Any, found: Any) -> None:
-    product, last = np.empty(_WIDTH, Float), lines.shape[1] - _TOGETHER
-    least = Float(2.0 ** (_LEAST_EXPONENT * _TOGETHER / lines.shape[1]))
+    product, least = np.empty(_WIDTH, Float), _least(lines.shape[1])
     for k in range(len(blocks)):
         block = blocks[k]
         for i in range(len(lines)):
-            _all_but_last(block, lines[i], least, product)
-            a, b, c, d = lines[i, last], lines[i, last + 1], lines[i, last + 2], lines[i, last + 3]
+            last = _all_but_last(block, lines[i], least, product)
             for j in range(min(_WIDTH, found.shape[1] - k * _WIDTH)):
-                wide = product[j] * _of_four(block, a, b, c, d, j, least)
+                wide = product[j] * _of_four(block, last, j, least)
                 found[i, k * _WIDTH + j] = (Float(1.0) - share) * wide + share * _near(wide)
