@@ -34,7 +34,7 @@ from supernet.errors import CheckpointError, DataError, SettingsError
 from supernet.images import load_image, normalise, resize_maps, resize_photo, resize_photos
 from supernet.losses import cc_loss, saliency_loss
 from supernet.network import SaliencyNet
-from supernet.processor import training_threads
+from supernet.processor import kept_memory, training_threads
 from supernet.prune import STRENGTH, DynamicDecay, parameter_groups, watched_layers
 from supernet.settings_checks import require_at_least, require_choices, require_learning_rate
 from supernet.teacher import as_target
@@ -142,7 +142,7 @@ def finetune(
         )
     if config.hint_epochs and teacher is None:
         raise SettingsError("Hints need a teacher.", field="hint_epochs", value=config.hint_epochs)
-    with training_threads(config.threads):
+    with training_threads(config.threads), kept_memory:
         run = _start(net, teacher, config, pretrained)
         if state is not None and state.exists():
             _load_state(state, config, run)

@@ -37,7 +37,7 @@ from supernet.losses import LOSSES, cc_loss, kld_loss, nss_loss, saliency_loss
 from supernet.masked import masked_forward
 from supernet.monitor import Board, EnergyMeter
 from supernet.network import DROP_RATE, Supernet
-from supernet.processor import training_threads
+from supernet.processor import kept_memory, training_threads
 from supernet.sampling import covering_rows
 from supernet.settings_checks import require_at_least, require_choices, require_learning_rate
 from supernet.space import Arch, get_space
@@ -235,7 +235,7 @@ def train(config: TrainConfig, *, progress: Progress = lambda *_: None, resume: 
 
     Continues from the state beside `config.out` where there is one of the same configuration and `resume`.
     """
-    with training_threads(config.threads):
+    with training_threads(config.threads), kept_memory:
         return _train(config, progress, resume)
 
 
@@ -436,6 +436,7 @@ def fit_shipped_statistics(
     fit_statistics(supernet, measured)
 
 
+@kept_memory
 def refit_statistics(
     path: Path,
     out: Path,
@@ -461,6 +462,7 @@ def refit_statistics(
     return out
 
 
+@kept_memory
 def import_checkpoint(
     path: Path, out: Path, data: str = "osie", *, subnets: int = 96, seed: int = 0
 ) -> tuple[Path, bool]:

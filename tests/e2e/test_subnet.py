@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.e2e.conftest import DESKTOP, PHONE, Service, Visit, overflow, three_digits
 from tests.fixtures.tiny import write_photo
@@ -75,6 +75,18 @@ def test_numbers_say_their_interval_and_their_device(visit: Visit, largest: Any)
     shown = visit.page.locator(".more-numbers").inner_text()
     others = Counter(name for name in ("NSS", "SIM", "AUC", "KLD", "cpu-2-threads") if name in shown)
     assert len(others) == 5
+
+
+def test_a_subnet_that_is_not_known_yet_cannot_be_taken_home(visit: Visit) -> None:
+    held: list[Route] = []
+    visit.page.route("**/v1/subnets:describe", held.append)
+    visit.go("#/subnet/min")
+    for name in ("Export ONNX", "Measure now"):
+        expect(visit.page.get_by_role("button", name=name)).to_be_disabled()
+    visit.page.wait_for_function("() => true")  # lets the request reach this side
+    held.pop().continue_()
+    for name in ("Export ONNX", "Measure now"):
+        expect(visit.page.get_by_role("button", name=name)).to_be_enabled()
 
 
 def test_a_subnet_is_timed_now_and_its_file_runs_with_the_code_beside_it(

@@ -20,6 +20,7 @@ export class ExportPart {
     this.timer = h("button", { type: "button", class: "button", onclick: () => this.measure() }, "Measure now");
     /** @type {(() => Promise<Description|null>)} what is known of the subnet, to compare with */
     this.describe = async () => null;
+    this.setArch(null);
   }
 
   /** @param {string|null} arch */

@@ -1,13 +1,14 @@
-"""Which number format a training computes in."""
+"""Which number format a training computes in, and what becomes of the memory that it frees."""
 
 from __future__ import annotations
 
 import platform
+import resource
 
 import pytest
 import torch
 
-from supernet.processor import chosen_precision
+from supernet.processor import chosen_precision, kept_memory
 
 
 @pytest.mark.parametrize("library", [True, False])
@@ -27,3 +28,20 @@ def test_auto_answers_here() -> None:
     assert chosen_precision("auto") in ("bf16", "fp32")
     if not torch.cuda.is_available():
         assert chosen_precision("auto", "cuda") == "fp32"
+
+
+def new_pages() -> int:
+    """How often the system had to hand out memory for the tensors of twenty steps."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        torch.ones(16 << 20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what is tested is a setting of glibc")
+def test_memory_is_used_again_within_and_given_back_afterwards() -> None:
+    with kept_memory:
+        kept = new_pages()
+        again = new_pages()
+    assert again * 10 < new_pages()
+    assert again <= kept
