@@ -79,11 +79,11 @@ def test_numbers_say_their_interval_and_their_device(visit: Visit, largest: Any)
 
 def test_a_subnet_that_is_not_known_yet_cannot_be_taken_home(visit: Visit) -> None:
     held: list[Route] = []
-    visit.page.route("**/v1/subnets:describe", held.append)
-    visit.go("#/subnet/min")
+    visit.page.route("**/v1/subnets:describe", lambda route: held.append(route))
+    with visit.page.expect_request("**/v1/subnets:describe"):
+        visit.go("#/subnet/min")
     for name in ("Export ONNX", "Measure now"):
         expect(visit.page.get_by_role("button", name=name)).to_be_disabled()
-    visit.page.wait_for_function("() => true")  # lets the request reach this side
     held.pop().continue_()
     for name in ("Export ONNX", "Measure now"):
         expect(visit.page.get_by_role("button", name=name)).to_be_enabled()
