@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from supernet.images import resize_photos
 from supernet.network import FITTED, SaliencyNet, Supernet, extract, similarities
+from supernet.processor import kept_memory
 from supernet.sampling import leaning_rows
 from supernet.space import Rows, Space
 
@@ -68,6 +69,7 @@ class MeasuredStatistics:
     values: NDArray[np.float32]
 
 
+@kept_memory
 @torch.no_grad()
 def measure_statistics(
     supernet: Supernet,

@@ -436,7 +436,6 @@ def fit_shipped_statistics(
     fit_statistics(supernet, measured)
 
 
-@kept_memory
 def refit_statistics(
     path: Path,
     out: Path,
@@ -462,7 +461,6 @@ def refit_statistics(
     return out
 
 
-@kept_memory
 def import_checkpoint(
     path: Path, out: Path, data: str = "osie", *, subnets: int = 96, seed: int = 0
 ) -> tuple[Path, bool]:
