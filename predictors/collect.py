@@ -116,7 +116,12 @@ class Evaluator:
         half = mean_scores({name: column[::2] for name, column in table.items()})
         found: dict[str, Any] = {name: float(getattr(scores, name)) for name in METRICS}
         if not np.isfinite(list(found.values())).all():
-            raise DataError("A score is not a number.", field="scores", value=found)
+            raise DataError(
+                "A score is not a number.",
+                field="scores",
+                value=found,
+                remedy="Look for photos without fixations: `salnas data check`.",
+            )
         found |= {f"{name}{HALF}": float(getattr(half, name)) for name in METRICS}
         return {**found, "n_photos": scores.n, "seconds": time.perf_counter() - began}
 

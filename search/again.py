@@ -57,6 +57,7 @@ def run_again(
             f"The search in {directory} is of space {manifest.space}, not {space.name}.",
             field="space",
             value=space.name,
+            remedy=f"Use a supernet of space {manifest.space}.",
         )
     if manifest.front_sha256 is None:
         raise CheckpointError(

@@ -183,7 +183,10 @@ class Generation:
             )
         except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
             raise CheckpointError(
-                f"{path} is not the state of a search: {error}.", field="state", value=str(path)
+                f"{path} is not the state of a search: {error}.",
+                field="state",
+                value=str(path),
+                remedy="Delete it to start again.",
             ) from error
 
 

@@ -131,6 +131,7 @@ class Front:
                     f"The front does not belong to space {space.name}: {gene.name} has no {error}.",
                     field="front",
                     value=gene.name,
+                    remedy="Read it with the space that its search names.",
                 ) from error
         return rows
 
@@ -230,6 +231,7 @@ def attainment(fronts: Sequence[Front], percentiles: Sequence[float] = (25, 50, 
             "Attainment needs fronts over the same two or three objectives.",
             field="objectives",
             value=[o.name for o in objectives],
+            remedy="Search each time with the same objectives, at most three.",
         )
     points = np.vstack([front.F for front in fronts])
     sets = np.repeat(np.arange(1, len(fronts) + 1), [len(front) for front in fronts])
@@ -280,11 +282,17 @@ def _bounded(table: pd.DataFrame, clause: Clause, whole: pd.DataFrame) -> pd.Dat
         value: Any = float(clause.value) if clause.name in numeric else clause.value
     except ValueError:
         raise InvalidConstraint(
-            f"{clause.value!r} is not a number.", field="constraints", value=clause.text
+            f"{clause.value!r} is not a number.",
+            field="constraints",
+            value=clause.text,
+            remedy=f"Write for example {clause.name}<={whole[clause.name].median():g}.",
         ) from None
     if clause.relation in ("<=", ">=") and clause.name not in numeric:
         raise InvalidConstraint(
-            f"{clause.name} has no order; compare it with == or !=.", field="constraints", value=clause.text
+            f"{clause.name} has no order.",
+            field="constraints",
+            value=clause.text,
+            remedy="Compare it with == or !=.",
         )
     kept = {
         "<=": lambda: column <= value,

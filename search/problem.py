@@ -361,9 +361,15 @@ def _matrix(scored: Mapping[str, NDArray[Any]], columns: tuple[str, ...], n: int
                 f"The predictors gave no column {name} of {n} values.",
                 field=name,
                 value=None if column is None else np.shape(column),
+                remedy="Give one value for each subnet.",
             )
         values[:, j] = column
     if not np.isfinite(values).all():
         bad = columns[int(np.argwhere(~np.isfinite(values))[0, 1])]
-        raise PredictorError(f"The predicted {bad} is not finite for some subnets.", field=bad)
+        raise PredictorError(
+            f"The predicted {bad} is not finite for some subnets.",
+            field=bad,
+            value=float(values[~np.isfinite(values)][0]),
+            remedy="Fit its predictor again.",
+        )
     return values

@@ -207,7 +207,10 @@ def _resumed(directory: Path | str, wanted: Manifest, problem: Problem) -> tuple
     require_same_inputs(directory, saved, wanted)
     if saved.engine != "nsga2":
         raise SettingsError(
-            f"A search by {saved.engine} cannot be resumed.", field="engine", value=saved.engine
+            f"A search by {saved.engine} cannot be resumed.",
+            field="engine",
+            value=saved.engine,
+            remedy="Search again, into another folder.",
         )
     generation = Generation.load(state_path(directory), problem)
     history = tuple(m for m in saved.history if m.generation <= generation.number)

@@ -98,7 +98,12 @@ def _table(path: Path) -> pd.DataFrame:
             remedy="Give the folder of a search, or its front as CSV or Parquet.",
         ) from error
     if "id" not in table.columns or not len(table):
-        raise CheckpointError(f"{path} is no front: it has no subnets by id.", field="front", value=str(path))
+        raise CheckpointError(
+            f"{path} is no front: it has no subnets by id.",
+            field="front",
+            value=str(path),
+            remedy="Give the folder of a search, or its front as CSV or Parquet.",
+        )
     return table
 
 

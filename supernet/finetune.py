@@ -141,7 +141,12 @@ def finetune(
             remedy="Make batches smaller, or give more photos.",
         )
     if config.hint_epochs and teacher is None:
-        raise SettingsError("Hints need a teacher.", field="hint_epochs", value=config.hint_epochs)
+        raise SettingsError(
+            "Hints need a teacher.",
+            field="hint_epochs",
+            value=config.hint_epochs,
+            remedy="Name one, or use no hint epochs.",
+        )
     with training_threads(config.threads), kept_memory:
         run = _start(net, teacher, config, pretrained)
         if state is not None and state.exists():

@@ -122,7 +122,12 @@ class Space:
 
     def __post_init__(self) -> None:
         if len(self.stages) != 7:
-            raise InvalidSpace("A space has seven stages.", field="stages", value=len(self.stages))
+            raise InvalidSpace(
+                "A space has seven stages.",
+                field="stages",
+                value=len(self.stages),
+                remedy="Describe mb1 to mb7.",
+            )
         for height, width in self.resolutions:
             if height % 32 or width % 32:
                 raise InvalidSpace(
@@ -137,6 +142,7 @@ class Space:
                     f"The choices of {gene.name} are not strictly increasing: {gene.choices}.",
                     field=gene.name,
                     value=gene.choices,
+                    remedy="Name each choice once, the smallest first.",
                 )
 
     @cached_property
@@ -197,9 +203,15 @@ class Space:
                 f"A genotype matrix of space {self.name} has the shape (n, {len(self.genes)}).",
                 field="rows",
                 value=matrix.shape,
+                remedy="Give a row for each subnet and a column for each gene.",
             )
         if not np.issubdtype(matrix.dtype, np.integer):
-            raise InvalidArch("A genotype is made of integers.", field="rows", value=str(matrix.dtype))
+            raise InvalidArch(
+                "A genotype is made of integers.",
+                field="rows",
+                value=str(matrix.dtype),
+                remedy="Give the index of each choice, not the choice.",
+            )
         wrong = (matrix < 0) | (matrix >= self.sizes)
         if wrong.any():
             row, column = np.argwhere(wrong)[0]
@@ -238,12 +250,14 @@ class Space:
                 f"The subnet belongs to space {arch.space!r}, not {self.name!r}.",
                 field="space",
                 value=arch.space,
+                remedy=f"Encode it with its own space, or name a subnet of {self.name}.",
             )
         if len(arch.stages) != len(self.stages):
             raise InvalidArch(
                 f"A subnet of space {self.name} has {len(self.stages)} stages.",
                 field="stages",
                 value=len(arch.stages),
+                remedy="Describe every stage, those of a fixed depth too.",
             )
         indices = []
         for gene, value in zip(self.properties, _values(arch), strict=True):

@@ -135,7 +135,10 @@ class TrainConfig:
             raise SettingsError("No data to train on.", field="data", remedy="Name a data set, such as osie.")
         if Path(self.out).suffix != ".safetensors":
             raise SettingsError(
-                f"The checkpoint {self.out} must end in .safetensors.", field="out", value=str(self.out)
+                f"The checkpoint {self.out} must end in .safetensors.",
+                field="out",
+                value=str(self.out),
+                remedy="Name it so.",
             )
         limits = {
             "epochs": 1,
@@ -169,7 +172,10 @@ class TrainConfig:
             )
         if self.warm_start and self.start_from:
             raise SettingsError(
-                "A run starts from a supernet or from a warm start, not from both.", field="start_from"
+                "A run starts from a supernet or from a warm start, not from both.",
+                field="start_from",
+                value=str(self.start_from),
+                remedy="Leave --warm-start out to train that supernet further.",
             )
         require_choices(self, CHOICES)
         if not 0 <= self.alpha <= 1:

@@ -94,7 +94,10 @@ class Job:
         require_choices(self, {"start": STARTS, "targets": TARGETS})
         if Path(self.out).suffix != ".safetensors":
             raise SettingsError(
-                f"The network {self.out} must end in .safetensors.", field="out", value=str(self.out)
+                f"The network {self.out} must end in .safetensors.",
+                field="out",
+                value=str(self.out),
+                remedy="Name it so.",
             )
 
 
@@ -230,7 +233,10 @@ def pruned(net: FixedNet, threshold: float) -> FixedNet:
         small.renormalise, small.scale, small.shift = net.renormalise, net.scale, net.shift
         return small
     raise SettingsError(
-        "Channels of a CSNet or a subnet can be removed, of no other network.", field="prune", value=threshold
+        "Channels of a CSNet or a subnet can be removed, of no other network.",
+        field="prune",
+        value=threshold,
+        remedy="Leave --prune out.",
     )
 
 

@@ -130,6 +130,25 @@ def test_nothing_reads_pickles(module: str) -> None:
     assert not tops & {"pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 
 
+def _class_names(module: str) -> set[str]:
+    return {
+        node.name for node in ast.parse((ROOT / module).read_text()).body if isinstance(node, ast.ClassDef)
+    }
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_error_names_a_field_and_a_remedy(package: str) -> None:
+    errors = _class_names("supernet/errors.py")
+    silent = []
+    for path in sorted((ROOT / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in errors:
+                given = {keyword.arg for keyword in node.keywords}
+                if None not in given and not given >= {"field", "remedy"}:
+                    silent.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert silent == []
+
+
 def test_every_make_target_is_in_its_help() -> None:
     makefile = (ROOT / "Makefile").read_text()
     targets = set(re.findall(r"^([a-z][\w-]*):", makefile, re.MULTILINE))

@@ -77,12 +77,14 @@ class CSNetArch:
                 "A CSNet has four stages, and the last block of stages 2 to 4 has one scale.",
                 field="stages",
                 value=len(self.stages),
+                remedy="Start from `full_arch`.",
             )
         if not (len(self.fuse) == len(self.dilated) == 3 and all(len(d) == 5 for d in self.dilated)):
             raise InvalidArch(
                 "The head of a CSNet has three scales with five dilated convolutions each.",
                 field="dilated",
                 value=self.dilated,
+                remedy="Start from `full_arch`.",
             )
 
 
