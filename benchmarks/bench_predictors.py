@@ -75,12 +75,12 @@ def main() -> None:
 
 
 def scikit(space: Space, rows: Rows, model: GaussianModel) -> Callable[[Rows], object]:
-    """scikit-learn's process of the same kernel and the same subnets, as exact."""
-    wide, near = (RBF(model.support.lengths / k, "fixed") for k in (1.0, 4.0))
-    share = model.support.share
-    kernel = ConstantKernel(1.0 - share, "fixed") * wide + ConstantKernel(share, "fixed") * near
-    fitted = GaussianProcessRegressor(kernel, alpha=model.support.noise, optimizer=None)
-    fitted.fit(model.support.genes, model(rows) - model.constant)
+    """scikit-learn's process of the same subnets, with what all genes say together alone: it knows no pairs."""
+    parameters = model.support.parameters
+    far, near = (RBF(lengths, "fixed") for lengths in parameters.lengths)
+    kernel = far + ConstantKernel(parameters.near, "fixed") * near
+    fitted = GaussianProcessRegressor(kernel, alpha=parameters.noise, optimizer=None)
+    fitted.fit(scaled_genes(space.sizes, rows), model(rows) - model.constant)
     return lambda asked: fitted.predict(scaled_genes(space.sizes, asked))
 
 

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from predictors.estimate import Estimate, FloatArray, additive_estimate, conformal_radius
-from predictors.gaussian import GaussianModel, Support, fit_gaussian
+from predictors.gaussian import GaussianModel, Parameters, Support, fit_gaussian
 from predictors.ranking import FOLDS, Quality, out_of_fold, quality
 from predictors.store import array, load_model, save_model
 from predictors.threads import in_threads
@@ -60,21 +61,25 @@ class AccuracyPredictors:
     def save(self, path: Path | str, *, supernet: str | None) -> None:
         """Write all metrics to one file; `supernet` is the fingerprint of the measured weights."""
         models = {name: predictor.model for name, predictor in self.by_metric.items()}
-        arrays = {"genes": next(iter(models.values())).support.genes}
-        arrays |= {f"{name}.lengths": model.support.lengths for name, model in models.items()}
-        arrays |= {f"{name}.weights": model.weights for name, model in models.items()}
+        arrays: dict[str, NDArray[Any]] = {"rows": next(iter(models.values())).support.rows}
+        for name, model in models.items():
+            arrays |= {
+                f"{name}.{kind}": getattr(model.support.parameters, kind)
+                for kind in ("lengths", "singles", "pairs")
+            }
+            arrays[f"{name}.weights"] = model.weights
         fitted = {
             name: {
                 "constant": p.model.constant,
-                "share": p.model.support.share,
-                "noise": p.model.support.noise,
+                "near": p.model.support.parameters.near,
+                "noise": p.model.support.parameters.noise,
                 "radius": p.radius,
                 "usual_radius": p.usual_radius,
                 "quality": p.quality.to_json(),
             }
             for name, p in self.by_metric.items()
         }
-        meta = {"metrics": fitted, "subnets": len(arrays["genes"]), "provenance": dict(self.provenance)}
+        meta = {"metrics": fitted, "subnets": len(arrays["rows"]), "provenance": dict(self.provenance)}
         save_model(path, KIND, self.space, arrays, meta, supernet=supernet)
 
 
@@ -82,14 +87,14 @@ def load_accuracy(path: Path | str, space: Space, *, supernet: str | None = None
     """Read predictors; PredictorError where they are damaged or of another space or other weights."""
     arrays, meta = load_model(path, KIND, space, supernet=supernet)
     s, d = int(meta.get("subnets", 0)), len(space.sizes)  # files of before hold none, and lack the arrays too
-    genes = array(path, arrays, "genes", (s, d))
+    rows = space.validate_rows(array(path, arrays, "rows", (s, d)))
     found = {}
     for name, entry in meta["metrics"].items():
-        lengths, weights = (
-            array(path, arrays, f"{name}.lengths", (d,)),
-            array(path, arrays, f"{name}.weights", (s,)),
-        )
-        support = Support(space.sizes, genes, lengths, float(entry["share"]), float(entry["noise"]))
+        lengths = array(path, arrays, f"{name}.lengths", (2, d))
+        singles, pairs = (array(path, arrays, f"{name}.{kind}", (d,)) for kind in ("singles", "pairs"))
+        weights = array(path, arrays, f"{name}.weights", (s,))
+        parameters = Parameters(lengths, singles, pairs, float(entry["near"]), float(entry["noise"]))
+        support = Support(space.sizes, rows, parameters)
         found[name] = AccuracyPredictor(
             name,
             space,

@@ -240,14 +240,14 @@ def measure_latency(
     rng = np.random.default_rng(job.seed)
     rows = np.concatenate([pack_rows(supernet.space), covering_rows(supernet.space, rng, subnets)])[:subnets]
     for number in threads:
-        device = cpu_device(number, runtime_name)
-        about = {**describe_machine(), "runtime": runtime_name, "threads": number}
+        device, prepare = cpu_device(number, runtime_name), runtime(runtime_name, supernet, number)
+        about = {**describe_machine(runtime_name), "runtime": runtime_name, "threads": number}
         plan = TimingPlan(rounds=rounds)
         with shown_progress(f"Timing subnets on {device}") as step:
             collect_latency(
                 supernet.space,
                 rows,
-                runtime(runtime_name, supernet, number),
+                prepare,
                 table_path(job.folder, device),
                 {"device": about},
                 rng,

@@ -1,12 +1,11 @@
 """Gaussian-process regression on genes: what the search sees of accuracy.
 
-The kernel is (1 - a) k + a k¹⁶, k = exp(-½ Σ_j ((x_j - x'_j) / l_j)²) over genes scaled to [-1, 1], with a length l_j
-for each gene, and noise. The second part is what only near neighbours share: a fourth of the lengths, a share `a` of
-the variance. The variance is profiled out; lengths, share and noise are the most probable ones under a log-normal
-prior of the lengths (Rasmussen and Williams 2006, chapter 5), without which the lengths of thirty genes are too free
-for a few hundred subnets. Far from measured subnets the mean returns to the mean of all, so a search cannot run off
-to where nothing was measured: a model of pairs of genes, which extrapolates, promised it a subnet of CC 0.778 that
-has 0.708.
+The kernel adds up what single genes say, what pairs of genes say (`predictors.low_order`) and what all genes say
+together: exp(-½ Σ_j ((x_j - x'_j) / l_j)²) over genes scaled to [-1, 1], with a length l_j for each, and the same
+again with shorter lengths. With noise, and the variance profiled out, its 4 d + 2 parameters are the most probable
+ones under log-normal priors (Rasmussen and Williams 2006, chapter 5), without which they are too free for a few
+hundred subnets. Genes alone and in pairs carry far, the rest returns to nothing away from measured subnets; a model
+of pairs alone has to explain with pairs what is none, and promised a search a subnet of CC 0.778 that has 0.708.
 
 Notation: n subnets, d genes, s measured subnets (the support).
 """
@@ -16,13 +15,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from predictors.estimate import FloatArray
 from predictors.features import batches, scaled_genes
+from predictors.low_order import Choices, choices, low_order_model
+from predictors.pairs import PairModel
 from predictors.threads import in_threads
 from supernet.space import Rows
 
@@ -32,52 +33,54 @@ if TYPE_CHECKING:
 _BATCH = 2048
 """Rows that one core takes at a time: fewer are not worth a second one."""
 
-_LENGTHS = (0.5, 100.0)
-_USUAL_LENGTH = 4.5
-"""Median of the prior of lengths."""
+_USUAL_LENGTH, _NEAR_OVER_FAR, _LENGTHS = 4.5, 0.45, (0.5, 100.0)
+_USUAL_NEAR, _USUAL_SINGLE, _USUAL_PAIR, _SCALES = 0.2, 0.1, 0.05, (1e-5, 100.0)
+"""Medians of the priors, beside a variance of 1 of what all genes say together with the far lengths; limits."""
 
-_SPREAD_OF_LENGTHS = 0.7
-"""Standard deviation of the prior of their logarithms."""
+_SPREAD_OF_LENGTHS, _SPREAD_OF_SCALES = 0.7, 1.5
+"""Standard deviations of the priors of their logarithms."""
 
-_PRIOR = (_USUAL_LENGTH, _SPREAD_OF_LENGTHS)
-_NEAR = 16.0
-"""Power of the kernel in what near neighbours share: the square of how much shorter its lengths are."""
-
-_SHARES = (1e-4, 0.5)
-_FIRST_SHARE = 0.05
 _NOISES = (1e-5, 1.0)
 _FIRST_NOISE = 0.02
-_STEPS = 40
+_STEPS = 30
 _CHOSEN_ON = 1000
-"""Subnets on which lengths, share and noise are chosen: more of them change little and cost with the cube."""
+"""Subnets on which the parameters are chosen: more of them change little and cost with the cube."""
+
+
+class Parameters(NamedTuple):
+    """Of the kernel: `lengths` (2, d), far and near, `singles` (variances) and `pairs` (standard deviations) of
+    genes, (d,) each, and the variances of what all genes say together `near` a subnet and of the `noise`."""
+
+    lengths: FloatArray
+    singles: FloatArray
+    pairs: FloatArray
+    near: float
+    noise: float
 
 
 @dataclass(frozen=True, eq=False)
 class Support:
-    """Measured subnets as a model sees them.
-
-    `genes` (s, d) are scaled to [-1, 1], `lengths` (d,) belong to them; `share` of the variance is what near
-    neighbours share, and `noise` comes on top of the variance.
-    """
+    """Measured subnets `rows` (s, d) of genes with `sizes` (d,) choices, as a model of such parameters sees them."""
 
     sizes: NDArray[np.int64]
-    genes: FloatArray
-    lengths: FloatArray
-    share: float
-    noise: float
+    rows: Rows
+    parameters: Parameters
 
     def deviation(self, rows: Rows) -> FloatArray:
-        """(n, d) genotypes → (n,) standard deviations of what may be measured: 1 far from every measured subnet."""
-        from predictors.kernel import kernel
+        """(n, d) genotypes → (n,) standard deviations of what may be measured, in a unit of the model's own."""
+        _, u, p, near, noise = self.parameters
+        whitening, tables, seen = self._whitening, self.tables, self._choices
 
-        whitening, tables = self._whitening, self.tables
+        def left(part: Rows) -> FloatArray:
+            from predictors.kernel import kernel
 
-        def explained(part: Rows) -> FloatArray:
-            whitened = kernel(tables, part, self.share) @ whitening
-            return np.asarray(np.einsum("ns,ns->n", whitened, whitened), np.float64)
+            asked, (far_part, near_part) = choices(self.sizes, part), np.hsplit(kernel(tables, part), 2)
+            together = far_part + np.float32(near) * near_part
+            whitened = (together + asked.kernel(seen, u, p).astype(np.float32)) @ whitening
+            explained = np.einsum("ns,ns->n", whitened, whitened)
+            return np.asarray(1.0 + near + asked.variance(u, p) - explained, np.float64)
 
-        left = 1.0 + self.noise - _on_all_cores(explained, rows)
-        return np.asarray(np.sqrt(np.maximum(left, self.noise)), np.float64)
+        return np.asarray(np.sqrt(np.maximum(_on_all_cores(left, rows), 0.0) + noise), np.float64)
 
     def solve(self, z: FloatArray) -> FloatArray:
         """(K + noise I)⁻¹ z for standardised targets z (s,)."""
@@ -85,10 +88,14 @@ class Support:
 
     @cached_property
     def tables(self) -> Tables:
-        """What a genotype's kernel is looked up in."""
+        """What all genes say together is looked up in: for all subnets with the far lengths, then with the near."""
         from predictors.kernel import tabulate  # numba is slow to import, and only needed to predict
 
-        return tabulate(self.sizes, self.genes, self.lengths)
+        return tabulate(self.sizes, scaled_genes(self.sizes, self.rows), self.parameters.lengths)
+
+    @cached_property
+    def _choices(self) -> Choices:
+        return choices(self.sizes, self.rows)
 
     @cached_property
     def _whitening(self) -> NDArray[np.float32]:
@@ -100,9 +107,10 @@ class Support:
         return np.ascontiguousarray(inverse.T, dtype=np.float32)
 
     def _covariance(self) -> FloatArray:
-        wide, near = _both_parts(self.genes / self.lengths)
-        kernel = (1.0 - self.share) * wide + self.share * near
-        return np.asarray(kernel + self.noise * np.eye(len(kernel)), np.float64)
+        (far, near), u, p, variance, noise = self.parameters
+        x, seen = scaled_genes(self.sizes, self.rows), self._choices
+        together = _together(x / far) + variance * _together(x / near)
+        return together + seen.kernel(seen, u, p) + noise * np.eye(len(x))
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,14 +125,21 @@ class GaussianModel:
         """(n, d) genotypes → (n,) predictions, in single precision."""
         from predictors.kernel import weighted_sums
 
-        tables, of_both = self.support.tables, self._of_both
-        return _on_all_cores(lambda part: weighted_sums(tables, part, of_both), rows) + self.constant
+        tables, weights, low_order = self.support.tables, self._padded_weights, self._low_order
+
+        def sums(part: Rows) -> FloatArray:
+            return weighted_sums(tables, part, weights) + low_order(part)
+
+        return _on_all_cores(sums, rows) + self.constant
 
     @cached_property
-    def _of_both(self) -> NDArray[np.float32]:
-        """The weights of both parts of the kernel."""
-        share = self.support.share
-        return self.support.tables.weights(np.outer([1.0 - share, share], self.weights))
+    def _padded_weights(self) -> NDArray[np.float32]:
+        return self.support.tables.padded(np.outer([1.0, self.support.parameters.near], self.weights).ravel())
+
+    @cached_property
+    def _low_order(self) -> PairModel:
+        of = self.support.parameters
+        return low_order_model(self.support.sizes, self.support.rows, self.weights, of.singles, of.pairs)
 
 
 def _on_all_cores(run: Callable[[Rows], FloatArray], rows: Rows) -> FloatArray:
@@ -143,74 +158,96 @@ def fit_gaussian(
 ) -> GaussianModel:
     """Fit to the `target` (n,) of the subnets `rows` (n, d).
 
-    `usual_length` and `spread_of_lengths` are the prior's median and the deviation of logarithms.
+    `usual_length` is the median of the far lengths' prior, `spread_of_lengths` the deviation of all logarithms.
     """
-    x = scaled_genes(sizes, rows)
+    sizes = np.asarray(sizes, np.int64)
     centre, spread = float(target.mean()), float(target.std())
     z = (target - centre) / (spread or 1.0)
     prior = (usual_length, spread_of_lengths)
-    lengths, share, noise = most_probable(x[:_CHOSEN_ON], z[:_CHOSEN_ON], prior)
-    support = Support(np.asarray(sizes, np.int64), x, lengths, share, noise)
+    parameters = most_probable(sizes, rows[:_CHOSEN_ON], z[:_CHOSEN_ON], prior)
+    support = Support(sizes, np.asarray(rows, np.int64), parameters)
     return GaussianModel(support, spread * support.solve(z), centre)
 
 
 def most_probable(
-    x: FloatArray, z: FloatArray, prior: tuple[float, float] = _PRIOR
-) -> tuple[FloatArray, float, float]:
-    """Lengths (d,), share of near neighbours and noise, for scaled genes (n, d) and a standardised target (n,)."""
+    sizes: NDArray[np.int64],
+    rows: Rows,
+    z: FloatArray,
+    prior: tuple[float, float] = (_USUAL_LENGTH, _SPREAD_OF_LENGTHS),
+) -> Parameters:
+    """The parameters, for genotypes (n, d) and a standardised target (n,)."""
     from scipy.optimize import Bounds, minimize  # slow to import, and only needed to fit
 
-    d = x.shape[1]
-    start = np.log([prior[0]] * d + [_FIRST_SHARE, _FIRST_NOISE])
-    low, high = np.log(np.array([_LENGTHS] * d + [_SHARES, _NOISES])).T
+    seen = choices(sizes, rows)
+    low, high = np.log([_LENGTHS, _SCALES]).repeat([2 * len(sizes), 2 * len(sizes) + 1], axis=0).T
     found = minimize(
         _surprise,
-        start,
-        (x, z, prior),
+        np.append(_prior(len(sizes), *prior)[0], np.log(_FIRST_NOISE)),
+        (scaled_genes(sizes, rows), seen, z, prior),
         method="L-BFGS-B",
         jac=True,
-        bounds=Bounds(low, high),
+        bounds=Bounds(np.append(low, np.log(_NOISES[0])), np.append(high, np.log(_NOISES[1]))),
         options={"maxiter": _STEPS},
     )
-    share, noise = np.exp(found.x[d:])
-    return np.exp(found.x[:d]), float(share), float(noise)
+    return _parameters(found.x)
+
+
+def _parameters(logs: FloatArray) -> Parameters:
+    """(4 d + 2,) logarithms: of far and near lengths, singles, pairs, the variance of the near part, the noise."""
+    far, near, singles, pairs = np.exp(logs[:-2]).reshape(4, -1)
+    return Parameters(np.stack([far, near]), singles, pairs, *(float(x) for x in np.exp(logs[-2:])))
+
+
+def _prior(d: int, usual_length: float, spread: float) -> tuple[FloatArray, FloatArray]:
+    """Means and standard deviations (4 d + 1,) of all logarithms but the noise's, which has no prior."""
+    medians = np.array([usual_length, _NEAR_OVER_FAR * usual_length, _USUAL_SINGLE, _USUAL_PAIR, _USUAL_NEAR])
+    spreads = np.array([spread, spread, *[_SPREAD_OF_SCALES] * 3])
+    counts = [d, d, d, d, 1]
+    return np.log(medians).repeat(counts), spreads.repeat(counts)
 
 
 def _surprise(
-    logs: FloatArray, x: FloatArray, z: FloatArray, prior: tuple[float, float] = _PRIOR
+    logs: FloatArray,
+    x: FloatArray,
+    seen: Choices,
+    z: FloatArray,
+    prior: tuple[float, float] = (_USUAL_LENGTH, _SPREAD_OF_LENGTHS),
 ) -> tuple[float, FloatArray]:
-    """Minus the log posterior, up to a constant, of log lengths, share and noise (d + 2,), and its gradient.
+    """Minus the log posterior, up to a constant, of the logarithms (4 d + 2,) of the parameters, and its gradient.
 
-    With C = K + noise I it is ½ n log(zᵀ C⁻¹ z / n) + ½ log |C|.
+    With C = K + noise I it is ½ n log(zᵀ C⁻¹ z / n) + ½ log |C|. `x` (n, d) are the scaled genes of `seen`.
     """
     from scipy.linalg.lapack import dpotrf, dpotri
 
     n, d = x.shape
-    lengths, share, noise = np.exp(logs[:d]), float(np.exp(logs[d])), float(np.exp(logs[d + 1]))
-    points = x / lengths
-    wide, near = _both_parts(points)
-    factor, _ = dpotrf((1.0 - share) * wide + share * near + noise * np.eye(n), lower=1)
+    (far, near), u, p, variance, noise = _parameters(logs)
+    parts = _together(x / far), variance * _together(x / near)
+    sums = seen.sums(seen, p)
+    covariance = parts[0] + parts[1] + seen.kernel(seen, u, p, sums)
+    covariance[np.diag_indices(n)] += noise
+    factor, _ = dpotrf(covariance, lower=1)
     lower = np.tril(dpotri(factor, lower=1)[0])
     inverse = lower + np.tril(lower, -1).T
     dual = inverse @ z
     fit = max(float(z @ dual), 1e-12)
-    away = (logs[:d] - np.log(prior[0])) / prior[1]
+    usual, spread = _prior(d, *prior)
+    away = (logs[:-1] - usual) / spread
     value = 0.5 * n * np.log(fit / n) + np.log(np.diag(factor)).sum() + 0.5 * np.square(away).sum()
     by_entry = 0.5 * inverse - 0.5 * n / fit * np.outer(dual, dual)  # d value / d C
-    by_square = by_entry * ((1.0 - share) * wide + _NEAR * share * near)
-    gradient = np.empty(d + 2)
-    # Σ (p - p')² B over pairs is 2 Σ p² (B 1) - 2 pᵀ B p.
-    gradient[:d] = (
-        2.0 * (by_square.sum(axis=1) @ points**2 - ((by_square @ points) * points).sum(axis=0))
-        + away / prior[1]
-    )
-    gradient[d] = share * (by_entry * (near - wide)).sum()
-    gradient[d + 1] = noise * np.trace(by_entry)
-    return float(value), gradient
+    by_part = [by_entry * part for part in parts]
+    by_length = [_slopes(by, x / lengths) for by, lengths in zip(by_part, (far, near), strict=True)]
+    by_scale = seen.slopes(by_entry, sums, u, p)
+    gradient = np.concatenate([*by_length, *by_scale, [by_part[1].sum()]]) + away / spread
+    return float(value), np.append(gradient, noise * np.trace(by_entry))
 
 
-def _both_parts(points: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """(n, d) genes in units of their lengths → both parts of the kernel of all pairs (n, n)."""
+def _slopes(by_square: FloatArray, points: FloatArray) -> FloatArray:
+    """Derivatives (d,) by the logarithms of lengths: Σ (p - p')² B over pairs of subnets, for each gene."""
+    both = by_square.sum(axis=1) @ points**2 - ((by_square @ points) * points).sum(axis=0)
+    return np.asarray(2.0 * both, np.float64)
+
+
+def _together(points: FloatArray) -> FloatArray:
+    """(n, d) genes in units of their lengths → (n, n) what all genes say together of all pairs of subnets."""
     half = 0.5 * np.square(points).sum(axis=1)
-    exponent = np.minimum(points @ points.T - half[:, None] - half, 0.0)
-    return np.exp(exponent), np.exp(_NEAR * exponent)
+    return np.asarray(np.exp(np.minimum(points @ points.T - half[:, None] - half, 0.0)), np.float64)

@@ -1,11 +1,11 @@
-"""The kernel of `predictors.gaussian` by multiplication alone, compiled.
+"""What all genes say together in `predictors.gaussian`, by multiplication alone, compiled.
 
 A gene has few choices, so what a group of genes adds to the kernel is a table, known beforehand: a line for each
 combination of their choices, a column for each measured subnet. The kernel of a subnet is the product of one line of
 each group; exponentials are computed once, for the tables. Blocks of columns lie together, so that all lines of a
 block stay in the cache while subnet after subnet is looked up.
 
-Single precision. n subnets, d genes, g groups, s measured subnets.
+Single precision. n subnets, d genes, g groups, s measured subnets, r sets of lengths.
 """
 
 from __future__ import annotations
@@ -27,22 +27,18 @@ from supernet.space import Rows
 Function = TypeVar("Function", bound=Callable[..., Any])
 Float = np.float32
 
-_SQUARINGS = 4
-"""What near neighbours share is the 16th power of what all do."""
-
 _LINES = 64
 """Combinations of choices in a group, at most."""
 
-_WIDTH = 128
-"""Columns of a block."""
+_WIDTH = 384
+"""Columns of a block: known when compiled, and many, for a subnet's beginning and end cost as much as a hundred."""
 
 _TOGETHER = 4
 """Groups that are multiplied before the product is stored."""
 
 _LEAST_LINE = 2.0**-31
 _LEAST_EXPONENT = -124.0
-_LEAST_NEAR = Float(2.0**-7.75)
-"""Below these, products and 16th powers would be subnormal numbers, which take a hundred times as long."""
+"""Below these, products would be subnormal numbers, which take a hundred times as long."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,15 +55,16 @@ class Tables:
         """(n, d) genotypes → (n, g) lines."""
         return (rows.astype(Float) @ self.strides).astype(np.int64) + self.starts
 
-    def weights(self, of_both: FloatArray) -> NDArray[np.float32]:
-        """Weights (2, s) of both parts, followed by zeros for the columns that fill the last block."""
-        found = np.zeros((2, len(self.blocks) * _WIDTH), Float)
-        found[:, : self.columns] = of_both
+    def padded(self, weights: FloatArray) -> NDArray[np.float32]:
+        """Weights (r s,), followed by zeros for the columns that fill the last block."""
+        found = np.zeros(len(self.blocks) * _WIDTH, Float)
+        found[: self.columns] = weights
         return found
 
 
 def tabulate(sizes: NDArray[np.int64], genes: FloatArray, lengths: FloatArray) -> Tables:
-    """Tables for measured subnets of scaled `genes` (s, d), and `lengths` (d,) of the kernel."""
+    """Tables for measured subnets of scaled `genes` (s, d): columns for all with the first of `lengths` (r, d), then
+    for all with the next."""
     groups = _groups(sizes)
     strides = np.zeros((len(sizes), len(groups)), Float)
     lines: list[FloatArray] = []
@@ -77,9 +74,10 @@ def tabulate(sizes: NDArray[np.int64], genes: FloatArray, lengths: FloatArray) -
         choices = np.zeros((int(np.prod(sizes[members])), len(sizes)), np.int64)
         choices[:, members] = list(product(*(range(int(sizes[gene])) for gene in members)))
         strides[members, g] = [np.prod(sizes[members[k + 1 :]]) for k in range(len(members))]
-        points = scaled_genes(sizes, choices)[:, members] / lengths[members]
-        away = points[:, None] - genes[:, members] / lengths[members]
-        lines.append(np.maximum(np.exp(-0.5 * np.square(away).sum(axis=2)), _LEAST_LINE))
+        away = scaled_genes(sizes, choices)[:, None, members] - genes[:, members]
+        squares = np.square(away) @ (1.0 / np.square(lengths[:, members]).T)  # (lines, s, r)
+        columns = squares.transpose(0, 2, 1).reshape(len(choices), -1)
+        lines.append(np.maximum(np.exp(-0.5 * columns), _LEAST_LINE))
     table = np.vstack(lines)
     blocks = -(-table.shape[1] // _WIDTH)
     whole = np.ones((len(table), blocks * _WIDTH), Float)
@@ -99,16 +97,16 @@ def _groups(sizes: NDArray[np.int64]) -> list[list[int]]:
 
 
 def weighted_sums(tables: Tables, rows: Rows, weights: NDArray[np.float32]) -> FloatArray:
-    """(n, d) genotypes → (n,) both parts of the kernel times their `Tables.weights`, summed."""
+    """(n, d) genotypes → (n,) the kernel times the weights, `Tables.padded`, summed."""
     found = np.zeros(len(rows), Float)
     _add_weighted(tables.blocks, tables.lines(rows), weights, found)
     return found.astype(np.float64)
 
 
-def kernel(tables: Tables, rows: Rows, share: float) -> NDArray[np.float32]:
-    """(n, d) genotypes → (n, s) kernel, `share` of which only near neighbours have."""
+def kernel(tables: Tables, rows: Rows) -> NDArray[np.float32]:
+    """(n, d) genotypes → (n, r s) kernel."""
     found = np.empty((len(rows), tables.columns), Float)
-    _write_kernel(tables.blocks, tables.lines(rows), Float(share), found)
+    _write_kernel(tables.blocks, tables.lines(rows), found)
     return found
 
 
@@ -145,20 +143,12 @@ def _all_but_last(block: Any, lines: Any, least: Any, found: Any) -> Any:
 
 
 @_compiled()
-def _near(wide: Any) -> Any:
-    power = max(wide, _LEAST_NEAR)
-    for _ in range(_SQUARINGS):
-        power *= power
-    return power
-
-
-@_compiled()
 def _least(groups: Any) -> Any:
     """Below it a product of four lines may become subnormal in the end, where there are so many groups."""
     return Float(2.0 ** (_LEAST_EXPONENT * _TOGETHER / groups))
 
 
-@_compiled("void(float32[:, :, ::1], int64[:, ::1], float32[:, ::1], float32[::1])")
+@_compiled("void(float32[:, :, ::1], int64[:, ::1], float32[::1], float32[::1])")
 def _add_weighted(blocks: Any, lines: Any, weights: Any, found: Any) -> None:
     product, least = np.empty(_WIDTH, Float), _least(lines.shape[1])
     for k in range(len(blocks)):
@@ -167,18 +157,16 @@ def _add_weighted(blocks: Any, lines: Any, weights: Any, found: Any) -> None:
             last = _all_but_last(block, lines[i], least, product)
             total = Float(0.0)
             for j in range(_WIDTH):
-                wide = product[j] * _of_four(block, last, j, least)
-                total += weights[0, k * _WIDTH + j] * wide + weights[1, k * _WIDTH + j] * _near(wide)
+                total += weights[k * _WIDTH + j] * product[j] * _of_four(block, last, j, least)
             found[i] += total
 
 
-@_compiled("void(float32[:, :, ::1], int64[:, ::1], float32, float32[:, ::1])")
-def _write_kernel(blocks: Any, lines: Any, share: Any, found: Any) -> None:
+@_compiled("void(float32[:, :, ::1], int64[:, ::1], float32[:, ::1])")
+def _write_kernel(blocks: Any, lines: Any, found: Any) -> None:
     product, least = np.empty(_WIDTH, Float), _least(lines.shape[1])
     for k in range(len(blocks)):
         block = blocks[k]
         for i in range(len(lines)):
             last = _all_but_last(block, lines[i], least, product)
             for j in range(min(_WIDTH, found.shape[1] - k * _WIDTH)):
-                wide = product[j] * _of_four(block, last, j, least)
-                found[i, k * _WIDTH + j] = (Float(1.0) - share) * wide + share * _near(wide)
+                found[i, k * _WIDTH + j] = product[j] * _of_four(block, last, j, least)

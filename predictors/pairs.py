@@ -93,7 +93,11 @@ def fit_pairs(
     for t, chosen in enumerate(best):
         assert chosen is not None
         penalty, alpha = chosen
-        found.append((_tabulate(sizes, x, alpha, penalty, float(centre[t]), float(spread[t])), penalty))
+        scales = np.asarray(penalty.decay ** (2.0 * (degrees(sizes) - 1)), np.float64)
+        model = pair_model(sizes, x, alpha, scales, penalty.pair_scale * scales)
+        constant, unit = float(centre[t]), float(spread[t])
+        constant += unit * (model.constant + _FREE * float(alpha.sum()))
+        found.append((PairModel(model.sizes, constant, unit * model.weights), penalty))
     return found
 
 
@@ -127,16 +131,18 @@ def _likeliest(
     return found
 
 
-def _tabulate(
-    sizes: NDArray[np.int64], x: FloatArray, alpha: FloatArray, penalty: Penalty, centre: float, spread: float
+def pair_model(
+    sizes: NDArray[np.int64], x: FloatArray, alpha: FloatArray, single: FloatArray, pair: FloatArray
 ) -> PairModel:
-    """Dual weights (n,) → the table over one-hot columns that makes the same predictions."""
+    """The table over one-hot columns that says what a kernel of contrasts does.
+
+    `x` (n, m) are contrasts of subnets and `alpha` (n,) their weights. The kernel of two subnets adds up the products
+    of their contrasts, `single` (m,) of each, and for pairs of genes the products of those, `pair` (m,) of each.
+    """
     named = columns(sizes)
-    scales = penalty.decay ** (2.0 * (degrees(sizes) - 1))
-    single = scales * (x.T @ alpha)  # (m,) weights of contrasts
-    pair = penalty.pair_scale**2 * (x.T * alpha) @ x * np.outer(scales, scales)  # (m, m) of their products
-    pair[named.gene[:, None] >= named.gene] = 0.0
-    constant, linear, quadratic = _FREE * alpha.sum(), single, pair
+    linear = single * (x.T @ alpha)  # (m,) weights of contrasts
+    quadratic = (x.T * alpha) @ x * np.outer(pair, pair)  # (m, m) of their products
+    quadratic[named.gene[:, None] >= named.gene] = 0.0
     # A contrast is affine in the one-hot columns of its gene: x = first + step @ h.
     first = np.concatenate([contrast_table(int(k))[0] for k in sizes])
     step = np.zeros((len(first), len(first)))
@@ -144,8 +150,7 @@ def _tabulate(
         own = np.ix_(named.gene == j, named.gene == j)
         table = contrast_table(int(k))
         step[own] = (table[1:] - table[0]).T
-    constant += linear @ first + first @ quadratic @ first
+    constant = linear @ first + first @ quadratic @ first
     linear = step.T @ (linear + (quadratic + quadratic.T) @ first)
     quadratic = np.triu(step.T @ quadratic @ step, 1)
-    weights = spread * (quadratic + np.diag(linear))
-    return PairModel(np.asarray(sizes, np.int64), float(centre + spread * constant), weights)
+    return PairModel(np.asarray(sizes, np.int64), float(constant), quadratic + np.diag(linear))

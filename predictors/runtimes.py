@@ -127,12 +127,13 @@ def torch_runtime(supernet: Supernet, threads: int) -> Prepare:
     return prepare
 
 
-def describe_machine() -> dict[str, str]:
-    """Processor and versions, for provenance; nothing that names the machine or its user.
+def describe_machine(runtime: str = "onnxruntime") -> dict[str, str]:
+    """Processor and versions, for provenance, OpenVINO's where it is the `runtime`; nothing that names the machine or
+    its user.
 
     `instructions` are the vector instructions that runtimes choose their kernels by: processors of one name differ.
     """
-    return {
+    found = {
         "processor": _cpu_info("model name") or platform.processor() or platform.machine(),
         "instructions": " ".join(
             sorted(_TELLING & set((_cpu_info("flags") or _cpu_info("Features")).split()))
@@ -141,6 +142,7 @@ def describe_machine() -> dict[str, str]:
         "onnxruntime": version("onnxruntime"),
         "torch": version("torch").partition("+")[0],
     }
+    return found | {"openvino": version("openvino")} if runtime == "openvino" else found
 
 
 def _noise(arch: Arch, n: int) -> Photos:

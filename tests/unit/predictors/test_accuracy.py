@@ -118,7 +118,7 @@ def test_a_file_of_an_earlier_layout_is_refused(salnas: Space, tmp_path: Path) -
     path = tmp_path / "accuracy.safetensors"
     arrays = {"lengths": np.ones(27), "support": np.ones((2, 27)), "cc.weights": np.ones(2)}
     save_model(path, KIND, salnas, arrays, {"metrics": {"cc": {}}, "support": 2, "provenance": {}})
-    with pytest.raises(PredictorError, match="'genes'") as caught:
+    with pytest.raises(PredictorError, match="'rows'") as caught:
         load_accuracy(path, salnas)
     assert "fit again" in str(caught.value.remedy)
 
@@ -130,8 +130,8 @@ def test_the_file_is_plain_data(fitted: AccuracyPredictors, tmp_path: Path) -> N
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     assert set(header) == {
         "__metadata__",
-        "genes",
-        *(f"{m}.{a}" for m in ("cc", "kld") for a in ("lengths", "weights")),
+        "rows",
+        *(f"{m}.{a}" for m in ("cc", "kld") for a in ("lengths", "singles", "pairs", "weights")),
     }
     assert len(content) < 500_000
 

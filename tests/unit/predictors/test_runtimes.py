@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from predictors.fit import cpu_device
-from predictors.runtimes import runtime
+from predictors.runtimes import describe_machine, runtime
 from predictors.timing import RUNTIMES, TimingPlan, time_group
 from supernet.errors import DeviceError
 from supernet.network import Supernet
@@ -27,6 +27,13 @@ def test_a_larger_subnet_takes_longer(tiny_supernet: Supernet, name: str) -> Non
     timed = time_group(prepare, space.smallest(), ends, plan, np.random.default_rng(0))
     assert (timed.raw_ms > 0).all()
     assert timed.ratio[0] < timed.ratio[1]
+
+
+def test_another_version_of_the_runtime_is_another_device() -> None:
+    assert {"onnxruntime", "torch"} < set(describe_machine())
+    if importlib.util.find_spec("openvino") is None:
+        pytest.skip("OpenVINO is not installed")
+    assert set(describe_machine("openvino")) - set(describe_machine()) == {"openvino"}
 
 
 def test_devices_are_called_by_threads_and_runtime() -> None:
