@@ -181,8 +181,14 @@ def import_command(
 
 @app.command("statistics")
 def statistics_command(
-    checkpoint: Annotated[Path, typer.Argument(help="The supernet's .safetensors file.")],
+    checkpoints: Annotated[
+        list[Path],
+        typer.Argument(help="A supernet's .safetensors file; of several, the weights are averaged."),
+    ],
     out: Annotated[Path, typer.Option(help="Supernet to write, ….safetensors.")],
+    share: Annotated[
+        list[float] | None, typer.Option(help="Of each of several supernets in the mean.")
+    ] = None,
     data: Annotated[str, typer.Option(help="Training photos that statistics are fitted on.")] = "osie",
     subnets: MeasuredOption = _DEFAULTS.statistics_subnets,
     photos: Annotated[
@@ -190,12 +196,13 @@ def statistics_command(
     ] = _DEFAULTS.statistics_photos,
     seed: Annotated[int, typer.Option(help="Seed of the subnets that are drawn.")] = 0,
 ) -> None:
-    """Fit the batch-norm statistics of a supernet anew; its weights stay as they are."""
+    """Fit the batch-norm statistics of a supernet anew, or of the mean of several that come from one another."""
     with _errors(), shown_progress("measuring statistics") as advance:
         path = refit_statistics(
-            checkpoint,
+            checkpoints,
             out,
             data,
+            shares=share or [1.0],
             subnets=subnets,
             photos=photos,
             seed=seed,

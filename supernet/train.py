@@ -15,7 +15,7 @@ import io
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from supernet.average import average_supernets
 from supernet.calibrate import fit_statistics, measure_statistics
 from supernet.checkpoint import load_supernet, read_tensors, save_supernet, write_tensors
 from supernet.data.cache import TrainingCache, batches, build_cache, mix
@@ -443,21 +444,23 @@ def fit_shipped_statistics(
 
 
 def refit_statistics(
-    path: Path,
+    paths: Sequence[Path],
     out: Path,
     data: str = "osie",
     *,
+    shares: Sequence[float] = (1.0,),
     subnets: int = TrainConfig.statistics_subnets,
     photos: int = TrainConfig.statistics_photos,
     seed: int = 0,
     progress: Progress = lambda *_: None,
 ) -> Path:
-    """Write the supernet at `path` with statistics that are fitted anew on training photos of `data` to `out`.
+    """Write the supernet at `paths` with statistics that are fitted anew on training photos of `data` to `out`.
 
-    The weights stay as they are, and the photos that its training held out are held out again. Raises
-    CheckpointError, DataError and SettingsError.
+    One supernet keeps its weights; of several the weights are averaged, with `shares`. The photos that the training
+    of the first held out are held out again. Raises CheckpointError, DataError and SettingsError.
     """
-    supernet, origin = load_supernet(path)
+    alone = len(paths) == 1 and list(shares) == [1.0]
+    supernet, origin = load_supernet(paths[0]) if alone else average_supernets(paths, shares)
     held_out = origin.get("config", {}).get("held_out", TrainConfig.held_out)
     config = TrainConfig(data=(data,), space=supernet.space.name, held_out=held_out, batch_size=2, out=out)
     training, _ = load_training_data(config)

@@ -77,6 +77,27 @@ def test_statistics_are_fitted_again_to_the_same_weights(tmp_path: Path) -> None
     assert {key for key in old if not torch.equal(old[key], new[key])} == set(FITTED)
 
 
+def test_the_statistics_of_a_mean_of_supernets_are_its_own(tmp_path: Path) -> None:
+    first = train(tiny_config(tmp_path, epochs=1))
+    second = train(
+        dataclasses.replace(
+            tiny_config(tmp_path, epochs=1), seed=7, start_from=first, out=tmp_path / "b.safetensors"
+        )
+    )
+    out = tmp_path / "mean.safetensors"
+    words = ["statistics", str(first), str(second), "--share", "0.75", "--share", "0.25", "--out", str(out)]
+    app([*words, "--data", "synthetic", "--photos", "16", "--subnets", "5"], standalone_mode=False)
+    one, other, mean = (load_supernet(path)[0].state_dict() for path in (first, second, out))
+    weights = [name for name in one if name.endswith("weight")]
+    assert any(not torch.equal(one[name], other[name]) for name in weights)
+    for name in weights:
+        torch.testing.assert_close(mean[name], 0.75 * one[name] + 0.25 * other[name], atol=1e-3, rtol=1e-3)
+    assert not torch.equal(mean["statistics"], one["statistics"])
+    provenance = load_supernet(out)[1]
+    assert [part["share"] for part in provenance["average"]] == [0.75, 0.25]
+    assert provenance["statistics"]["subnets"] == 5
+
+
 @pytest.mark.slow
 def test_a_killed_training_continues_to_the_same_result(tmp_path: Path) -> None:
     whole = train(tiny_config(tmp_path / "whole", epochs=3), resume=False)

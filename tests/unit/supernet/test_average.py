@@ -1,0 +1,28 @@
+"""Means of supernets: refused where they would mean nothing. What they are is tested where statistics are fitted."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from supernet.average import average_supernets
+from supernet.checkpoint import save_supernet
+from supernet.errors import SettingsError
+from supernet.network import Supernet
+from supernet.space import get_space
+
+
+@pytest.mark.parametrize("shares", [(1.0,), (0.6, 0.6), (1.5, -0.5), (1.0, 0.0), ()])
+def test_shares_that_are_none_are_refused(tmp_path: Path, shares: Sequence[float]) -> None:
+    with pytest.raises(SettingsError, match="add up to 1") as caught:
+        average_supernets([tmp_path / "a", tmp_path / "b"], shares)
+    assert (caught.value.field, caught.value.value) == ("share", list(shares))
+
+
+def test_supernets_of_two_spaces_have_no_mean(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{name}.safetensors" for name in ("tiny", "salnas")]
+    for path in paths:
+        save_supernet(path, Supernet(get_space(path.stem)), {})
+    with pytest.raises(SettingsError, match=r"'salnas', .* of 'tiny'") as caught:
+        average_supernets(paths, (0.5, 0.5))
+    assert caught.value.field == "checkpoints"
