@@ -18,6 +18,7 @@ from predictors.report import (
     CEILING,
     HeldOut,
     Page,
+    _drawn,
     accuracy_report,
     by_band,
     by_budget,
@@ -36,7 +37,7 @@ from predictors.report import (
 from predictors.tables import Table, gene_columns
 from supernet.metric_names import METRICS
 from supernet.sampling import covering_rows
-from supernet.space import Rows, Space
+from supernet.space import Rows, Space, get_space
 
 N = 60
 
@@ -102,6 +103,13 @@ def test_coverage_of_intervals(tiny: Space) -> None:
     truth = np.random.default_rng(1).normal(size=300)
     held = HeldOut("cc", tiny, rows, truth, np.zeros(300))
     assert coverage(held, np.random.default_rng(0)) == pytest.approx(0.905, abs=0.02)
+
+
+def test_drawn_subnets_are_told_from_those_of_fronts() -> None:
+    space = get_space("salnas")
+    drawn = covering_rows(space, np.random.default_rng(0), 30)
+    others = space.sample(np.random.default_rng(9), 20)
+    assert _drawn(space, np.concatenate([others, drawn])).tolist() == [False] * 20 + [True] * 30
 
 
 def test_photos_that_agree_and_photos_that_do_not(tiny: Space, rows: Rows) -> None:
