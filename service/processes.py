@@ -31,6 +31,7 @@ from service.ports import Benches, JobStore, Runner
 from service.runner import ExportRunner, SearchRunner
 from service.scratch import clear
 from service.settings import Settings, variable
+from service.standstill import end_at_standstill
 from service.store.sql import open_store
 from service.worker import Pace, Worker
 from supernet.errors import SalnasError
@@ -167,6 +168,7 @@ def main() -> None:
     settings = Settings.from_environment()
     lane = Lane(sys.argv[1])
     set_up_logs(settings.logs)
+    end_at_standstill()
     leaving = threading.Event()
 
     def leave(number: int, frame: FrameType | None) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ContextDecorator, contextmanager
 from threading import Lock
 from typing import Any
@@ -34,11 +35,19 @@ def training_threads(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def memory_is_set(environment: Mapping[str, str]) -> bool:
+    """Whether somebody said there how glibc keeps memory: no call can read that back, to restore it."""
+    return "glibc.malloc" in environment.get("GLIBC_TUNABLES", "") or any(
+        name.startswith("MALLOC_") for name in environment
+    )
+
+
 class _KeptMemory(ContextDecorator):
     """See `kept_memory`; it may be entered again within, and by several threads."""
 
     def __init__(self) -> None:
-        self._glibc = ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
+        is_glibc = platform.libc_ver()[0] == "glibc"
+        self._glibc = ctypes.CDLL(None) if is_glibc and not memory_is_set(os.environ) else None
         self._lock, self._entered = Lock(), 0
 
     def __enter__(self) -> None:
@@ -61,7 +70,8 @@ kept_memory = _KeptMemory()
 """Keeps what is freed within for the tensors to come, and gives it back to the system afterwards.
 
 glibc gives every large tensor back at once, and the system has to clear the pages of the next one, which takes a good
-part of a step on large photos (`make bench-training`). With another C library nothing changes.
+part of a step on large photos (`make bench-training`). With another C library nothing changes, nor where variables
+say how memory is kept (`MALLOC_…`, `GLIBC_TUNABLES`).
 """
 
 

@@ -177,10 +177,11 @@ export class FrontPlot {
     if (!this.front) return;
     const plotly = await loadPlotly();
     if (!this.plot.isConnected) return;
-    const { traces, legend, beyond } = this.traces();
-    const titles = { x: axisTitle(this.view.x, this.front.accuracy_metric, this.front.device), y: axisTitle("accuracy", this.front.accuracy_metric, this.front.device) };
     const { width, height } = this.box.getBoundingClientRect();
-    if (width < 480) titles.y = metricName(this.front.accuracy_metric);
+    const narrow = width < 480;
+    const { traces, legend, beyond } = this.traces(narrow);
+    const titles = { x: axisTitle(this.view.x, this.front.accuracy_metric, this.front.device), y: axisTitle("accuracy", this.front.accuracy_metric, this.front.device) };
+    if (narrow) titles.y = metricName(this.front.accuracy_metric);
     const layout = { ...baseLayout({ ...titles, margin: MARGIN }), annotations: beyond };
     this.key = `${this.view.x} ${this.front.subnets.length} ${this.front.hypervolume}`;
     Object.assign(layout, { width: Math.round(width), height: Math.round(height), uirevision: this.key });
@@ -212,8 +213,8 @@ export class FrontPlot {
     plotlyIfLoaded()?.relayout(this.plot, { width: Math.round(width), height: Math.round(height) });
   }
 
-  /** @private */
-  traces() {
+  /** @private @param {boolean} narrow */
+  traces(narrow) {
     const front = /** @type {Front} */ (this.front);
     const { x } = this.view;
     const { scale } = quantity(x);
@@ -261,8 +262,9 @@ export class FrontPlot {
     }
     // Where models stretch the chart to the right of the front, the middle of that side is free; else the corner below.
     const lowest = rightmost > dearest ? 0.45 : 0.02;
+    const score = (/** @type {{y: number}} */ model) => (narrow ? "" : `${metricName(front.accuracy_metric)} ${inUnits("accuracy", model.y)} at `);
     const beyond = far.map((model, index) => ({
-      text: `${model.title}: ${metricName(front.accuracy_metric)} ${inUnits("accuracy", model.y)} at ${withUnit(x, model.x)} →`, showarrow: false,
+      text: `${model.title}: ${score(model)}${withUnit(x, model.x)} →`, showarrow: false,
       xref: "paper", yref: "paper", x: 1, xanchor: "right", y: lowest + 0.06 * index, yanchor: "bottom", font: { color: colour("series-4"), size: 12 },
     }));
     return { traces, legend: legendOf(kinds, measured.length > 0, models.length > 0, this.view, front), beyond };
@@ -385,7 +387,7 @@ export class FrontPlot {
     layout.xaxis.range = [...xaxis.range];
     layout.yaxis.range = [...yaxis.range];
     const ink = colour("ink");
-    const { traces, beyond } = this.traces();
+    const { traces, beyond } = this.traces(false);
     /** @type {Object<string, unknown>[]} */
     const notes = [...beyond];
     /** @type {Object<string, unknown>[]} */

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import resource
 
 import pytest
 import torch
 
-from supernet.processor import chosen_precision, kept_memory
+from supernet.processor import chosen_precision, kept_memory, memory_is_set
 
 
 @pytest.mark.parametrize("library", [True, False])
@@ -30,6 +31,19 @@ def test_auto_answers_here() -> None:
         assert chosen_precision("auto", "cuda") == "fp32"
 
 
+@pytest.mark.parametrize(
+    ("environment", "is_set"),
+    [
+        ({}, False),
+        ({"PATH": "/bin", "GLIBC_TUNABLES": "glibc.pthread.rseq=0"}, False),
+        ({"MALLOC_TRIM_THRESHOLD_": "131072"}, True),
+        ({"GLIBC_TUNABLES": "glibc.pthread.rseq=0:glibc.malloc.mmap_max=8"}, True),
+    ],
+)
+def test_what_somebody_set_is_left_alone(environment: dict[str, str], is_set: bool) -> None:
+    assert memory_is_set(environment) == is_set
+
+
 def new_pages() -> int:
     """How often the system had to hand out memory for the tensors of twenty steps."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -38,7 +52,10 @@ def new_pages() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what is tested is a setting of glibc")
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc" or memory_is_set(os.environ),
+    reason="what is tested is a setting of glibc",
+)
 def test_memory_is_used_again_within_and_given_back_afterwards() -> None:
     with kept_memory:
         kept = new_pages()
