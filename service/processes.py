@@ -59,7 +59,7 @@ class WorkerProcess:
 
     def __init__(self, settings: Settings, lane: Lane) -> None:
         self._lane = lane
-        self._environment = {**os.environ, **as_environment(settings)}
+        self._environment = environment_of(settings, lane)
         self._leaving = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._watch, name="worker-watch", daemon=True)
@@ -116,6 +116,16 @@ class WorkerProcess:
                 return
             began = time.monotonic()
             self._process = self._spawn()
+
+
+def environment_of(settings: Settings, lane: Lane) -> dict[str, str]:
+    """What the process of a worker finds: the settings, and for searches a BLAS of one thread.
+
+    Ray starts its processes by fork beside the search, and a fork ends the threads of OpenBLAS: what they were
+    multiplying is then waited for without end. Predictions bring threads of their own.
+    """
+    alone = {"OPENBLAS_NUM_THREADS": "1"} if lane is Lane.SEARCHES else {}
+    return {**os.environ, **as_environment(settings), **alone}
 
 
 def as_environment(settings: Settings) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """Ends a process in which nothing moves any more, so that whoever watches it starts another.
 
-A worker starts Ray while it searches, and Ray starts processes by fork. Locks of libraries below Python that are held
-at that moment can stop the whole interpreter for good, without an error and without load: seen once in some twenty
-starts of the service. A dead worker is replaced and its job goes on; one that stands still would be waited for.
+A worker starts Ray while it searches, and Ray starts processes by fork, which waits for locks of libraries below
+Python while it holds the interpreter (OpenBLAS did that, see `service.processes.environment_of`). A dead worker is
+replaced and its job goes on; one that stands still would be waited for.
 """
 
 from __future__ import annotations
