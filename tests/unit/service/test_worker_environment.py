@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -30,10 +29,10 @@ print("done")
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
-def test_forks_do_not_stop_a_search(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_forks_do_not_stop_a_search(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # the tests set them, users do not
         monkeypatch.delenv(name, raising=False)
-    environment = environment_of(Settings(state=tmp_path), Lane.SEARCHES)
+    environment = environment_of(Settings(), Lane.SEARCHES)
     process = subprocess.run(
         [sys.executable, "-c", FORKING_BESIDE_BLAS],
         env=environment,
