@@ -65,14 +65,17 @@ serve: setup ## Start the service on http://127.0.0.1:8000 (PORT=...)
 
 # --- tests and checks -----------------------------------------------------------------------------------
 
+# Two processes: one for the tests that start services, see tests/conftest.py, and one for the others.
+TWO_AT_ONCE = -n 2 --dist loadgroup
+
 .PHONY: test
 test: setup setup-dev setup-system ## Run all tests (PYTEST_ARGS=...)
 	@$(MAKE) --no-print-directory setup-page || echo "No axe: the accessibility of the page is not checked"
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest $(TWO_AT_ONCE) $(PYTEST_ARGS)
 
 .PHONY: test-fast
 test-fast: setup setup-dev ## Run the tests that take less than five seconds each
-	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m "not slow" $(TWO_AT_ONCE) $(PYTEST_ARGS)
 
 FUZZ_SECONDS ?= 120
 

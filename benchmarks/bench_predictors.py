@@ -15,6 +15,7 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.report import median_seconds, publish
+from predictors.estimate import FloatArray
 from predictors.features import contrasts, scaled_genes, sections, work_of_rows
 from predictors.gaussian import GaussianModel, fit_gaussian
 from predictors.latency import fit_latency_model
@@ -35,12 +36,12 @@ def main() -> None:
     x = contrasts(space.sizes, rows)
     accuracy = 0.7 + 0.01 * x @ rng.normal(size=x.shape[1]) + 0.01 * x[:, 0] * x[:, 1] * x[:, 2]
     latency = work_of_rows(space, rows).sum(axis=1) / 1e8 * np.exp(0.01 * rng.normal(size=300))
-    gaussian = fit_gaussian(space.sizes, rows, accuracy)
+    gaussian = fit_gaussian(space, rows, accuracy)
     pairs = fit_pairs(space.sizes, rows, accuracy[:, None])[0][0]
     timed = fit_latency_model(space, rows, latency)
     lines = []
     thousand = covering_rows(space, rng, 1000)
-    many = fit_gaussian(space.sizes, thousand, contrasts(space.sizes, thousand)[:, 0])
+    many = fit_gaussian(space, thousand, contrasts(space.sizes, thousand)[:, 0])
     models: tuple[tuple[str, Callable[[Rows], object]], ...] = (
         ("Gaussian process of 300", gaussian),
         ("Gaussian process of 1000", many),
@@ -54,7 +55,7 @@ def main() -> None:
             took = median_seconds(partial(model, sample), 5)
             lines.append({"what": f"predict: {name}", "subnets": n, "seconds": took, "a second": n / took})
     jobs: list[tuple[str, int, Callable[[], object]]] = [
-        ("fit: Gaussian process", 300, lambda: fit_gaussian(space.sizes, rows, accuracy)),
+        ("fit: Gaussian process", 300, lambda: fit_gaussian(space, rows, accuracy)),
         ("fit: ridge on pairs", 300, lambda: fit_pairs(space.sizes, rows, accuracy[:, None])),
         ("fit: latency", 100, lambda: fit_latency_model(space, rows[:100], latency[:100])),
         ("fit: latency from a known device", 10, lambda: transferred(space, timed, rows[:10], latency[:10])),
@@ -80,8 +81,12 @@ def scikit(space: Space, rows: Rows, model: GaussianModel) -> Callable[[Rows], o
     far, near = (RBF(lengths, "fixed") for lengths in parameters.lengths)
     kernel = far + ConstantKernel(parameters.near, "fixed") * near
     fitted = GaussianProcessRegressor(kernel, alpha=parameters.noise, optimizer=None)
-    fitted.fit(scaled_genes(space.sizes, rows), model(rows) - model.constant)
-    return lambda asked: fitted.predict(scaled_genes(space.sizes, asked))
+
+    def seen(asked: Rows) -> FloatArray:
+        return scaled_genes(space.trait_sizes, space.traits(asked))
+
+    fitted.fit(seen(rows), model(rows) - model.constant)
+    return lambda asked: fitted.predict(seen(asked))
 
 
 if __name__ == "__main__":

@@ -86,15 +86,15 @@ class AccuracyPredictors:
 def load_accuracy(path: Path | str, space: Space, *, supernet: str | None = None) -> AccuracyPredictors:
     """Read predictors; PredictorError where they are damaged or of another space or other weights."""
     arrays, meta = load_model(path, KIND, space, supernet=supernet)
-    s, d = int(meta.get("subnets", 0)), len(space.sizes)  # files of before hold none, and lack the arrays too
-    rows = space.validate_rows(array(path, arrays, "rows", (s, d)))
+    s, d = int(meta.get("subnets", 0)), len(space.trait_sizes)  # files of before lack the arrays
+    rows = space.validate_rows(array(path, arrays, "rows", (s, len(space.sizes))))
     found = {}
     for name, entry in meta["metrics"].items():
         lengths = array(path, arrays, f"{name}.lengths", (2, d))
         singles, pairs = (array(path, arrays, f"{name}.{kind}", (d,)) for kind in ("singles", "pairs"))
         weights = array(path, arrays, f"{name}.weights", (s,))
         parameters = Parameters(lengths, singles, pairs, float(entry["near"]), float(entry["noise"]))
-        support = Support(space.sizes, rows, parameters)
+        support = Support(space, rows, parameters)
         found[name] = AccuracyPredictor(
             name,
             space,
@@ -149,4 +149,4 @@ def held_out_accuracy(
 
 def _fit_each(space: Space, rows: Rows, targets: FloatArray) -> list[GaussianModel]:
     """One model for each column of `targets` (n, t): metrics depend on genes in ways of their own."""
-    return in_threads(lambda target: fit_gaussian(space.sizes, rows, target), list(targets.T))
+    return in_threads(lambda target: fit_gaussian(space, rows, target), list(targets.T))

@@ -31,7 +31,7 @@ def gaussian(space: Space) -> Fit:
     """The Gaussian process over genes that the search uses."""
 
     def fit(rows: Rows, target: FloatArray) -> Model:
-        return fit_gaussian(space.sizes, rows, target)
+        return fit_gaussian(space, rows, target)
 
     return fit
 

@@ -1,5 +1,6 @@
 """Gaussian-process regression on genes: what the search sees of accuracy.
 
+Beside its genes it is told which shortcuts of a subnet are the identity (`Space.traits`); both are called genes here.
 The kernel adds up what single genes say, what pairs of genes say (`predictors.low_order`) and what all genes say
 together: exp(-½ Σ_j ((x_j - x'_j) / l_j)²) over genes scaled to [-1, 1], with a length l_j for each, and the same
 again with shorter lengths. With noise, and the variance profiled out, its 4 d + 2 parameters are the most probable
@@ -7,7 +8,7 @@ ones under log-normal priors (Rasmussen and Williams 2006, chapter 5), without w
 hundred subnets. Genes alone and in pairs carry far, the rest returns to nothing away from measured subnets; a model
 of pairs alone has to explain with pairs what is none, and promised a search a subnet of CC 0.778 that has 0.708.
 
-Notation: n subnets, d genes, s measured subnets (the support).
+Notation: n subnets, d genes with those of shortcuts, s measured subnets (the support).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from predictors.features import batches, scaled_genes
 from predictors.low_order import Choices, choices, low_order_model
 from predictors.pairs import PairModel
 from predictors.threads import in_threads
-from supernet.space import Rows
+from supernet.space import Rows, Space
 
 if TYPE_CHECKING:
     from predictors.kernel import Tables
@@ -60,21 +61,22 @@ class Parameters(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Support:
-    """Measured subnets `rows` (s, d) of genes with `sizes` (d,) choices, as a model of such parameters sees them."""
+    """Measured subnets of a space by their genotypes `rows`, as a model of such parameters sees them."""
 
-    sizes: NDArray[np.int64]
+    space: Space
     rows: Rows
     parameters: Parameters
 
     def deviation(self, rows: Rows) -> FloatArray:
-        """(n, d) genotypes → (n,) standard deviations of what may be measured, in a unit of the model's own."""
+        """Genotypes → (n,) standard deviations of what may be measured, in a unit of the model's own."""
         _, u, p, near, noise = self.parameters
         whitening, tables, seen = self._whitening, self.tables, self._choices
 
         def left(part: Rows) -> FloatArray:
             from predictors.kernel import kernel
 
-            asked, (far_part, near_part) = choices(self.sizes, part), np.hsplit(kernel(tables, part), 2)
+            genes = self.space.traits(part)
+            asked, (far_part, near_part) = choices(self.sizes, genes), np.hsplit(kernel(tables, genes), 2)
             together = far_part + np.float32(near) * near_part
             whitened = (together + asked.kernel(seen, u, p).astype(np.float32)) @ whitening
             explained = np.einsum("ns,ns->n", whitened, whitened)
@@ -86,16 +88,26 @@ class Support:
         """(K + noise I)⁻¹ z for standardised targets z (s,)."""
         return np.asarray(np.linalg.solve(self._covariance(), z), np.float64)
 
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """(d,) choices of each gene."""
+        return self.space.trait_sizes
+
+    @cached_property
+    def genes(self) -> NDArray[np.int64]:
+        """(s, d) of the measured subnets."""
+        return self.space.traits(self.rows)
+
     @cached_property
     def tables(self) -> Tables:
         """What all genes say together is looked up in: for all subnets with the far lengths, then with the near."""
         from predictors.kernel import tabulate  # numba is slow to import, and only needed to predict
 
-        return tabulate(self.sizes, scaled_genes(self.sizes, self.rows), self.parameters.lengths)
+        return tabulate(self.sizes, scaled_genes(self.sizes, self.genes), self.parameters.lengths)
 
     @cached_property
     def _choices(self) -> Choices:
-        return choices(self.sizes, self.rows)
+        return choices(self.sizes, self.genes)
 
     @cached_property
     def _whitening(self) -> NDArray[np.float32]:
@@ -108,7 +120,7 @@ class Support:
 
     def _covariance(self) -> FloatArray:
         (far, near), u, p, variance, noise = self.parameters
-        x, seen = scaled_genes(self.sizes, self.rows), self._choices
+        x, seen = scaled_genes(self.sizes, self.genes), self._choices
         together = _together(x / far) + variance * _together(x / near)
         return together + seen.kernel(seen, u, p) + noise * np.eye(len(x))
 
@@ -122,13 +134,14 @@ class GaussianModel:
     constant: float
 
     def __call__(self, rows: Rows) -> FloatArray:
-        """(n, d) genotypes → (n,) predictions, in single precision."""
+        """Genotypes → (n,) predictions, in single precision."""
         from predictors.kernel import weighted_sums
 
         tables, weights, low_order = self.support.tables, self._padded_weights, self._low_order
 
         def sums(part: Rows) -> FloatArray:
-            return weighted_sums(tables, part, weights) + low_order(part)
+            genes = self.support.space.traits(part)
+            return weighted_sums(tables, genes, weights) + low_order(genes)
 
         return _on_all_cores(sums, rows) + self.constant
 
@@ -139,51 +152,51 @@ class GaussianModel:
     @cached_property
     def _low_order(self) -> PairModel:
         of = self.support.parameters
-        return low_order_model(self.support.sizes, self.support.rows, self.weights, of.singles, of.pairs)
+        return low_order_model(self.support.sizes, self.support.genes, self.weights, of.singles, of.pairs)
 
 
 def _on_all_cores(run: Callable[[Rows], FloatArray], rows: Rows) -> FloatArray:
-    """(n,) what `run` gives for batches of `rows` (n, d); few rows are not worth a second core."""
+    """(n,) what `run` gives for batches of `rows`; few rows are not worth a second core."""
     parts = [rows[piece] for piece in batches(len(rows), _BATCH)] or [rows]
     return np.concatenate(in_threads(run, parts))
 
 
 def fit_gaussian(
-    sizes: NDArray[np.int64],
+    space: Space,
     rows: Rows,
     target: FloatArray,
     *,
     usual_length: float = _USUAL_LENGTH,
     spread_of_lengths: float = _SPREAD_OF_LENGTHS,
 ) -> GaussianModel:
-    """Fit to the `target` (n,) of the subnets `rows` (n, d).
+    """Fit to the `target` (n,) of subnets by their genotypes `rows`.
 
     `usual_length` is the median of the far lengths' prior, `spread_of_lengths` the deviation of all logarithms.
     """
-    sizes = np.asarray(sizes, np.int64)
     centre, spread = float(target.mean()), float(target.std())
     z = (target - centre) / (spread or 1.0)
     prior = (usual_length, spread_of_lengths)
-    parameters = most_probable(sizes, rows[:_CHOSEN_ON], z[:_CHOSEN_ON], prior)
-    support = Support(sizes, np.asarray(rows, np.int64), parameters)
+    genes = space.traits(rows[:_CHOSEN_ON])
+    parameters = most_probable(space.trait_sizes, genes, z[:_CHOSEN_ON], prior)
+    support = Support(space, np.asarray(rows, np.int64), parameters)
     return GaussianModel(support, spread * support.solve(z), centre)
 
 
 def most_probable(
     sizes: NDArray[np.int64],
-    rows: Rows,
+    genes: NDArray[np.int64],
     z: FloatArray,
     prior: tuple[float, float] = (_USUAL_LENGTH, _SPREAD_OF_LENGTHS),
 ) -> Parameters:
-    """The parameters, for genotypes (n, d) and a standardised target (n,)."""
+    """The parameters, for genes (n, d) with `sizes` (d,) choices and a standardised target (n,)."""
     from scipy.optimize import Bounds, minimize  # slow to import, and only needed to fit
 
-    seen = choices(sizes, rows)
+    seen = choices(sizes, genes)
     low, high = np.log([_LENGTHS, _SCALES]).repeat([2 * len(sizes), 2 * len(sizes) + 1], axis=0).T
     found = minimize(
         _surprise,
         np.append(_prior(len(sizes), *prior)[0], np.log(_FIRST_NOISE)),
-        (scaled_genes(sizes, rows), seen, z, prior),
+        (scaled_genes(sizes, genes), seen, z, prior),
         method="L-BFGS-B",
         jac=True,
         bounds=Bounds(np.append(low, np.log(_NOISES[0])), np.append(high, np.log(_NOISES[1]))),

@@ -74,7 +74,7 @@ def fit_of(space: Space, choices: Choices) -> Fit:
 
         def fit_process(rows: Rows, target: FloatArray) -> Model:
             return fit_gaussian(
-                space.sizes,
+                space,
                 rows,
                 target,
                 usual_length=choices["usual_length"],

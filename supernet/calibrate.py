@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -105,13 +106,14 @@ def measure_statistics(
 def fit_statistics(supernet: Supernet, measured: MeasuredStatistics, *, ridge: float = 1e-4) -> None:
     """Fit the batch-norm statistics of `supernet`, in place, to measured ones.
 
-    Kernel ridge regression, for every channel, over the subnets that have it, on the genes that lie before it, with
+    Kernel ridge regression, for every channel, over the subnets that have it, on the traits that lie before it, with
     the intercept free. What it says of typical subnets is then cut down to its principal components, errors of means
     counted in standard deviations.
     """
     space, parts = supernet.space, {name: _part(name) for name in supernet.norm_spans}
     typical = leaning_rows(space, np.random.default_rng(0), _TYPICAL)
-    known, new = (_by_part(space, rows, measured.rows) for rows in (measured.rows, typical))
+    support = space.traits(measured.rows)
+    known, new = (_by_part(space, rows, support) for rows in (measured.rows, typical))
     norms = {
         name: _fit_norm(known[parts[name]], measured, *span, ridge)
         for name, span in supernet.norm_spans.items()
@@ -129,7 +131,7 @@ def fit_statistics(supernet: Supernet, measured: MeasuredStatistics, *, ridge: f
         statistics[:, :, slice(*supernet.norm_spans[name])] = norm.in_units(loadings)
     projection = np.vstack([constant, *by_part])
     device = supernet.statistics.device
-    for name, values in zip(FITTED, (measured.rows, projection, statistics), strict=True):
+    for name, values in zip(FITTED, (support, projection, statistics), strict=True):
         setattr(supernet, name, torch.from_numpy(values).float().to(device))
 
 
@@ -148,13 +150,13 @@ class _Norm:
 
 
 def _part(norm: str) -> int:
-    """Which of `genes_before` a batch norm belongs to."""
+    """Which of `traits_before` a batch norm belongs to."""
     where, number = norm.split(".")[:2]
     return 1 + int(number) if where == "stages" else 0 if where == "stem" else -1
 
 
-def _by_part(space: Space, rows: Rows, support: Rows) -> NDArray[np.float64]:
-    """(g, n, s) the similarities of `rows` (n, d) to `support` (s, d), for each part of the network."""
+def _by_part(space: Space, rows: Rows, support: NDArray[Any]) -> NDArray[np.float64]:
+    """(g, n, s) the similarities of `rows` (n, d) to `support` (s, d + k), for each part of the network."""
     features = similarities(space, rows, support)[:, 1:]
     return np.moveaxis(features.reshape(len(rows), -1, len(support)), 1, 0)
 

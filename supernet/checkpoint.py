@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from supernet.errors import CheckpointError
 from supernet.files import atomic_path
-from supernet.network import Supernet, genes_before
+from supernet.network import Supernet, traits_before
 from supernet.space import get_space, list_spaces
 
 FORMAT = "salnas-supernet-1"
@@ -110,11 +110,13 @@ def _is_unused(name: str) -> bool:
 
 def _fitted_shapes(supernet: Supernet, found: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
     """The shapes of what was fitted to as many subnets, and with as many directions, as the file says."""
-    subnets, rank = found.get("support", (1,))[0], found.get("projection", (1, 1))[-1]
-    genes, parts = len(supernet.space.genes), len(genes_before(supernet.space))
-    channels = supernet.statistics.shape[-1]
+    space, channels = supernet.space, supernet.statistics.shape[-1]
+    subnets, columns = (*found.get("support", ()), 1, 1)[:2]
+    rank = found.get("projection", (1, 1))[-1]
+    genes, parts = len(space.genes), len(traits_before(space))
+    traits = genes if columns == genes else len(space.trait_sizes)
     return {
-        "support": (subnets, genes),
+        "support": (subnets, traits),
         "projection": (1 + parts * subnets, rank),
         "statistics": (2, rank, channels),
     }

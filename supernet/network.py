@@ -120,10 +120,10 @@ class Supernet(nn.Module):
     """The weights of every subnet of a space, stored once.
 
     Batch norms use batch statistics in training mode. In evaluation mode each subnet has statistics of its own,
-    interpolated between those of the measured subnets `support` (s, d): with z = `similarities` · `projection`,
-    mean = z·a and log variance = z·b for every channel. `statistics` (2, r, channels of all batch norms) holds a and
-    b; zeros, as at first, are mean 0 and variance 1. `projection` (features, r) keeps the r directions that
-    statistics differ in most. `supernet.calibrate` fits all three.
+    interpolated between those of measured subnets, whose traits are `support` (s, d + k): with z = `similarities` ·
+    `projection`, mean = z·a and log variance = z·b for every channel. `statistics` (2, r, channels of all batch
+    norms) holds a and b; zeros, as at first, are mean 0 and variance 1. `projection` (features, r) keeps the r
+    directions that statistics differ in most. `supernet.calibrate` fits all three.
     """
 
     support: Tensor
@@ -136,8 +136,8 @@ class Supernet(nn.Module):
         self.weights = SaliencyNet(space.largest(), space, spare_shortcuts=True)
         self.norm_spans = _norm_spans(self.weights)
         channels = max(end for _, end in self.norm_spans.values())
-        self.register_buffer("support", torch.zeros(1, len(space.genes)))
-        features = 1 + len(genes_before(space))
+        self.register_buffer("support", torch.zeros(1, len(space.trait_sizes)))
+        features = 1 + len(traits_before(space))
         self.register_buffer("projection", torch.eye(features))
         self.register_buffer("statistics", torch.zeros(2, features, channels))
 
@@ -195,8 +195,8 @@ class Supernet(nn.Module):
         return mean, log_variance
 
 
-def genes_before(space: Space) -> list[NDArray[np.int64]]:
-    """The genes that the stem, each stage in turn, and what follows them all depend on.
+def traits_before(space: Space) -> list[NDArray[np.int64]]:
+    """The columns of `Space.traits` that the stem, each stage in turn, and what follows them all depend on.
 
     How deep a stage is matters to what follows it, but to none of its own blocks.
     """
@@ -208,19 +208,24 @@ def genes_before(space: Space) -> list[NDArray[np.int64]]:
             stage, _, kind = gene.name.partition(".")
             number = names.index(stage) if stage in names else -1
             seen.append(number < last or (number == last and (kind != "depth" or number < 0)))
+        seen += [widths.stage <= last for widths in space.meeting_widths]
         found.append(np.flatnonzero(seen))
     return found
 
 
 def similarities(space: Space, rows: Rows, support: NDArray[Any]) -> NDArray[np.float64]:
-    """(n, d) genotypes and (s, d) measured ones → (n, 1 + g·s) features that statistics are linear in.
+    """(n, d) genotypes and traits (s, d + k) of measured ones → (n, 1 + g·s) features that statistics are linear in.
 
-    A one, then for each of the g parts of the network exp(-½ |x - x'|² / l²) over the genes that lie before it,
-    scaled to [-1, 1].
+    A one, then for each of the g parts of the network exp(-½ |x - x'|² / l²) over the traits that lie before it,
+    scaled to [-1, 1]. Files of earlier versions hold genes alone (s, d): then x are genes alone.
     """
-    x, other = (2.0 * np.asarray(r, np.float64) / (space.sizes - 1) - 1.0 for r in (rows, support))
+    known = support.shape[1]
+    x, other = (
+        2.0 * t / (space.trait_sizes[:known] - 1) - 1.0 for t in (space.traits(rows)[:, :known], support)
+    )
     squares = np.square(x[:, None] - other[None])
-    parts = [np.exp(-0.5 * squares[:, :, genes].sum(axis=2) / _LENGTH**2) for genes in genes_before(space)]
+    before = [columns[columns < known] for columns in traits_before(space)]
+    parts = [np.exp(-0.5 * squares[:, :, columns].sum(axis=2) / _LENGTH**2) for columns in before]
     return np.hstack([np.ones((len(x), 1)), *parts])
 
 

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from math import prod
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,6 +108,20 @@ class Arch:
         }
 
 
+class MeetingWidths(NamedTuple):
+    """A stage that can be as wide as what enters it, and need not be.
+
+    Where it is, the shortcut of its first block is the identity, otherwise a 1×1 convolution. `stage` is its number,
+    `entering` and `own` are the columns of the two widths in a genotype, `equal` (choices, choices) has ones where
+    the widths are the same.
+    """
+
+    stage: int
+    entering: int
+    own: int
+    equal: NDArray[np.int64]
+
+
 @dataclass(frozen=True)
 class Space:
     """A named set of subnets, the choices of each property as data.
@@ -169,6 +183,38 @@ class Space:
         sizes = np.array([len(gene.choices) for gene in self.genes], dtype=np.int64)
         sizes.setflags(write=False)
         return sizes
+
+    @cached_property
+    def meeting_widths(self) -> tuple[MeetingWidths, ...]:
+        """Where two genes decide together whether a shortcut is the identity, in the order of the network."""
+        column = {gene.name: number for number, gene in enumerate(self.genes)}
+        found, entering = [], Gene("stem.width", self.stem_widths)
+        for number, stage in enumerate(self.stages):
+            own = Gene(f"{stage.name}.width", stage.widths)
+            equal = np.equal.outer(entering.choices, own.choices).astype(np.int64)
+            if equal.any() and entering.name in column and own.name in column:
+                found.append(MeetingWidths(number, column[entering.name], column[own.name], equal))
+            entering = own
+        return tuple(found)
+
+    def identity_shortcuts(self, rows: Rows) -> NDArray[np.int64]:
+        """(n, d) genotypes → (n, k) ones where widths that meet are the same, and zeros.
+
+        No single gene says so, and nothing changes as abruptly what a block computes.
+        """
+        found = np.empty((len(rows), len(self.meeting_widths)), dtype=np.int64)
+        for number, (_, entering, own, equal) in enumerate(self.meeting_widths):
+            found[:, number] = equal[rows[:, entering], rows[:, own]]
+        return found
+
+    def traits(self, rows: Rows) -> NDArray[np.int64]:
+        """(n, d) genotypes → (n, d + k): genes, then which shortcuts are the identity. For models of subnets."""
+        return np.hstack([rows, self.identity_shortcuts(rows)])
+
+    @cached_property
+    def trait_sizes(self) -> NDArray[np.int64]:
+        """(d + k,) number of values of each trait."""
+        return np.append(self.sizes, np.full(len(self.meeting_widths), 2, dtype=np.int64))
 
     @property
     def size(self) -> int:

@@ -22,6 +22,17 @@ settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What processes share where several run tests: a file at a time, and all that start services in one of them.
+
+    Those wait more than they compute, and two services at once would take the cores from each other.
+    """
+    for item in items:
+        path = item.path.relative_to(ROOT / "tests")
+        group = "services" if path.parts[0] in ("contract", "e2e", "integration") else str(path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 def _shared_folder(variable: str, default: str) -> Path:
     path = Path(os.environ.get(variable, ROOT.parent / "shared" / default))
     if not path.is_dir():

@@ -12,10 +12,11 @@ from supernet.calibrate import (
     measure_statistics,
     recalibrate,
 )
-from supernet.network import SaliencyNet, Supernet, extract, genes_before
+from supernet.network import SaliencyNet, Supernet, extract, similarities, traits_before
 from supernet.space import get_space
 
 TINY, SALNAS = get_space("tiny"), get_space("salnas")
+TRAITS = [*(gene.name for gene in SALNAS.genes), "mb1 = stem", "mb2 = mb1", "mb3 = mb2", "mb7 = mb6"]
 
 
 def batches(count: int = 2) -> list[torch.Tensor]:
@@ -81,32 +82,50 @@ def test_what_is_measured_is_what_recalibration_gives() -> None:
     ("norm", "seen"),
     [
         ("stem.bn", {"resolution", "stem.width"}),
-        ("stages.0.0.depthwise.bn", {"resolution", "stem.width", "mb1.width", "mb1.kernel"}),
-        ("last.bn", {gene.name for gene in SALNAS.genes}),
-        ("decoder.2.bn", {gene.name for gene in SALNAS.genes}),
+        ("stages.0.0.depthwise.bn", {"resolution", "stem.width", "mb1.width", "mb1.kernel", "mb1 = stem"}),
+        ("last.bn", set(TRAITS)),
+        ("decoder.2.bn", set(TRAITS)),
     ],
 )
 def test_statistics_depend_on_what_lies_before_them(norm: str, seen: set[str]) -> None:
-    before = genes_before(SALNAS)[_part(norm)]
-    assert {SALNAS.genes[j].name for j in before} == seen
+    assert {TRAITS[j] for j in traits_before(SALNAS)[_part(norm)]} == seen
     assert norm in Supernet(SALNAS).norm_spans
 
 
-def test_a_smooth_function_of_genes_is_fitted_closely() -> None:
+def test_a_smooth_function_of_genes_and_of_identity_shortcuts_is_fitted_closely() -> None:
     supernet = Supernet(TINY)
     rng = np.random.default_rng(2)
     rows, unseen = TINY.sample(rng, 200), TINY.sample(rng, 20)
 
     def truth(genotypes: np.ndarray) -> np.ndarray:
         z = 2.0 * genotypes / (TINY.sizes - 1) - 1.0
-        return np.asarray(0.3 + 0.5 * z[:, 0] - 0.2 * z[:, 1] + 0.1 * z[:, 0] * z[:, 1])
+        jump = 0.2 * TINY.identity_shortcuts(genotypes)[:, 0]
+        return np.asarray(0.3 + 0.5 * z[:, 0] - 0.2 * z[:, 1] + 0.1 * z[:, 0] * z[:, 1] + jump)
 
-    (start, end), *_ = supernet.norm_spans.values()
+    start, end = supernet.norm_spans["last.bn"]
     channels = supernet.statistics.shape[-1]
     values = np.zeros((200, 2, channels), np.float32)
     values[:, :, start:end] = truth(rows)[:, None, None]
     fit_statistics(supernet, MeasuredStatistics(rows, np.ones((200, channels), bool), values))
     for arch, expected in zip(TINY.decode_many(unseen), truth(unseen), strict=True):
         found = torch.stack(supernet.statistics_of(arch)).numpy()
-        assert found[:, start:end] == pytest.approx(expected, abs=0.01)
-        assert found[:, end:] == pytest.approx(0.0, abs=0.01)
+        assert found[:, start:end] == pytest.approx(expected, abs=0.02)
+        assert found[:, :start] == pytest.approx(0.0, abs=0.01)
+
+
+def test_files_that_know_of_genes_alone_say_what_they_said() -> None:
+    torch.manual_seed(0)
+    supernet = Supernet(TINY)
+    rng = np.random.default_rng(3)
+    support, rows = TINY.sample(rng, 5), TINY.sample(rng, 4)
+    x, other = (2.0 * r / (TINY.sizes - 1) - 1.0 for r in (rows, support))
+    features = similarities(TINY, rows, support)
+    assert features.shape == (4, 1 + 9 * 5)
+    everything = np.exp(-0.5 * np.square(x[:, None] - other).sum(axis=2) / 8.0**2)
+    assert features[:, -5:] == pytest.approx(everything)
+    supernet.support = torch.from_numpy(support).float()
+    supernet.projection = torch.randn(1 + 9 * 5, 3)
+    supernet.statistics = torch.randn(2, 3, supernet.statistics.shape[-1])
+    mean, _ = supernet.statistics_of(TINY.decode(rows[0]))
+    expected = torch.from_numpy(features[0]).float() @ supernet.projection @ supernet.statistics[0]
+    assert mean.numpy() == pytest.approx(expected.numpy(), abs=1e-4)

@@ -49,6 +49,15 @@ def test_statistics_that_were_fitted_come_back(tmp_path: Path) -> None:
         assert torch.equal(torch.stack(loaded.statistics_of(arch)), torch.stack(supernet.statistics_of(arch)))
 
 
+def test_statistics_of_genes_alone_as_in_earlier_files_are_read(path: Path) -> None:
+    metadata, tensors = read_tensors(path)
+    tensors["support"] = tensors["support"][:, : len(TINY.genes)].clone()
+    save_file(tensors, path, metadata)
+    loaded, _ = load_supernet(path)
+    assert loaded.support.shape[1] == len(TINY.genes)
+    assert loaded(torch.zeros(1, 3, 64, 64), TINY.largest()).isfinite().all()
+
+
 @pytest.mark.parametrize("name", FITTED)
 def test_statistics_whose_parts_do_not_fit_together_are_refused(path: Path, name: str) -> None:
     metadata, tensors = read_tensors(path)

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from supernet.errors import InvalidArch, InvalidSpace
+from supernet.network import SaliencyNet
 from supernet.space import Space, get_space, list_spaces, make_divisible
 
 SALNAS = get_space("salnas")
@@ -48,6 +50,19 @@ def test_every_way_of_writing_a_subnet_leads_back(given_rows: tuple[Space, np.nd
         assert space.id_of(arch) == text
         assert space.arch_of_json(json.loads(json.dumps(arch.to_json()))) == arch
     assert (space.rows_of_indices(space.indices(rows)) == rows).all()
+
+
+@given(space_and_rows())
+def test_identity_shortcuts_are_those_of_the_network(given_rows: tuple[Space, np.ndarray]) -> None:
+    space, rows = given_rows
+    stages = [widths.stage for widths in space.meeting_widths]
+    for arch, found in zip(space.decode_many(rows), space.identity_shortcuts(rows), strict=True):
+        with torch.device("meta"):
+            net = SaliencyNet(arch, space)
+        projected = [next(iter(stage.children())).projects_shortcut for stage in net.stages]
+        assert [not projected[stage] for stage in stages] == found.astype(bool).tolist()
+        if space is SALNAS:
+            assert all(projected[stage] for stage in range(7) if stage not in stages)
 
 
 @given(space_and_rows(), st.data())
