@@ -294,6 +294,8 @@ def _figure(width: float, height: float) -> tuple[Any, Axes]:
 
 
 def _predicted_against_measured(axes: Axes, held: HeldOut, unit: str) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
     ends = np.array([held.predicted.min(), held.predicted.max()])
     width, x = held.half_width, held.predicted
     low, high = (x * np.exp(-width), x * np.exp(width)) if held.relative else (x - width, x + width)
@@ -310,6 +312,10 @@ def _predicted_against_measured(axes: Axes, held: HeldOut, unit: str) -> None:
     if held.relative:
         axes.set_xscale("log")
         axes.set_yscale("log")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axis.set_minor_formatter(NullFormatter())
     suffix = f" ({unit})" if unit else ""
     _finish(axes, f"predicted{suffix}", f"measured{suffix}")
     axes.set_title(

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supernet.errors import InvalidArch, InvalidSpace
@@ -52,6 +52,7 @@ def test_every_way_of_writing_a_subnet_leads_back(given_rows: tuple[Space, np.nd
     assert (space.rows_of_indices(space.indices(rows)) == rows).all()
 
 
+@settings(max_examples=15)
 @given(space_and_rows())
 def test_identity_shortcuts_are_those_of_the_network(given_rows: tuple[Space, np.ndarray]) -> None:
     space, rows = given_rows
