@@ -86,7 +86,8 @@ class AccuracyPredictors:
 def load_accuracy(path: Path | str, space: Space, *, supernet: str | None = None) -> AccuracyPredictors:
     """Read predictors; PredictorError where they are damaged or of another space or other weights."""
     arrays, meta = load_model(path, KIND, space, supernet=supernet)
-    s, d = int(meta.get("subnets", 0)), len(space.trait_sizes)  # files of before lack the arrays
+    d = len(space.trait_sizes)
+    s = int(meta.get("subnets", 0))  # files of before hold none, and lack the arrays too
     rows = space.validate_rows(array(path, arrays, "rows", (s, len(space.sizes))))
     found = {}
     for name, entry in meta["metrics"].items():

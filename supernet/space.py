@@ -18,6 +18,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
+from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -188,13 +189,12 @@ class Space:
     def meeting_widths(self) -> tuple[MeetingWidths, ...]:
         """Where two genes decide together whether a shortcut is the identity, in the order of the network."""
         column = {gene.name: number for number, gene in enumerate(self.genes)}
-        found, entering = [], Gene("stem.width", self.stem_widths)
-        for number, stage in enumerate(self.stages):
-            own = Gene(f"{stage.name}.width", stage.widths)
+        widths = [gene for gene in self.properties if gene.name.endswith(".width")]
+        found = []
+        for stage, (entering, own) in enumerate(pairwise(widths)):
             equal = np.equal.outer(entering.choices, own.choices).astype(np.int64)
             if equal.any() and entering.name in column and own.name in column:
-                found.append(MeetingWidths(number, column[entering.name], column[own.name], equal))
-            entering = own
+                found.append(MeetingWidths(stage, column[entering.name], column[own.name], equal))
         return tuple(found)
 
     def identity_shortcuts(self, rows: Rows) -> NDArray[np.int64]:
@@ -214,7 +214,9 @@ class Space:
     @cached_property
     def trait_sizes(self) -> NDArray[np.int64]:
         """(d + k,) number of values of each trait."""
-        return np.append(self.sizes, np.full(len(self.meeting_widths), 2, dtype=np.int64))
+        sizes = np.append(self.sizes, np.full(len(self.meeting_widths), 2, dtype=np.int64))
+        sizes.setflags(write=False)
+        return sizes
 
     @property
     def size(self) -> int:
