@@ -197,7 +197,7 @@ WIDE_ARGS ?= --data osie --data mit1003 --data crowd --data dut_omron --data-wei
 	--data-weight 1 --epoch-photos 500 --epochs 13 --full-resolution-epochs 13 --frozen-epochs 0 --random-subnets 3 \
 	--learning-rate 0.0005 --statistics-subnets 8 --seed 5
 SHIPPED := results/supernets/salnas-osie.safetensors
-STATISTICS_ARGS ?= --data osie --subnets 540 --photos 48 --seed 77
+STATISTICS_ARGS ?= --data osie --subnets 720 --photos 48 --seed 0
 
 .PHONY: train-supernet
 train-supernet: setup ## Train the supernet on the photographs at hand (BROAD_ARGS=... TRAIN_ARGS=...; hours)

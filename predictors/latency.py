@@ -2,8 +2,8 @@
 
 A subnet's latency is modelled as Σ over sections and kinds of operations (macs, numbers moved, weights read,
 operations started) of a time that is never negative, times the exponential of a small correction that depends on
-genes and pairs of genes. The first part carries the physics and is good after few measurements; the second learns
-what a device does differently. Intervals are relative and conformal.
+traits (genes, and which shortcuts are the identity) and pairs of them. The first part carries the physics and is good
+after few measurements; the second learns what a device does differently. Intervals are relative and conformal.
 
 Energy is a sum over operations as latency is, so it has the same model; what is said of milliseconds then holds for
 millijoules.
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from predictors.estimate import Estimate, FloatArray, conformal_radius, relative_estimate
 from predictors.features import (
@@ -61,8 +62,9 @@ class TimedSection:
 
 @dataclass(frozen=True, eq=False)
 class LatencyModel:
-    """Time per section and a correction of its logarithm."""
+    """Time per section, and a correction of its logarithm by the traits of a subnet of `space`."""
 
+    space: Space
     timed: tuple[TimedSection, ...]
     correction: PairModel
 
@@ -74,18 +76,22 @@ class LatencyModel:
             # In floats, which are exact here and have a fast product.
             lines = rows[piece].astype(np.float64) @ places[:-1] + places[-1]
             total[piece] = ms[lines.astype(np.int64)].sum(axis=1)
-        return total * np.exp(self.correction(rows))
+        return total * self.factor(rows)
 
     @cached_property
     def _lookup(self) -> tuple[FloatArray, FloatArray]:
         """All sections in one table of milliseconds (lines,); (d + 1, sections) what gives the lines of a row."""
-        places = np.zeros((len(self.correction.sizes) + 1, len(self.timed)))
+        places = np.zeros((len(self.space.sizes) + 1, len(self.timed)))
         tables = [section.ms.sum(axis=1) for section in self.timed]
         for j, section in enumerate(self.timed):
             strides = np.cumprod([1, *section.counts[:0:-1]])[::-1]
             places[list(section.genes), j] = strides[: len(section.genes)]
             places[-1, j] = sum(len(table) for table in tables[:j])
         return places, np.concatenate(tables)
+
+    def factor(self, rows: Rows) -> FloatArray:
+        """(n, d) genotypes → (n,) what the correction multiplies by."""
+        return np.asarray(np.exp(self.correction(self.space.traits(rows))), np.float64)
 
     def by_group(self, rows: Rows) -> FloatArray:
         """(n, d) genotypes → (n, g) milliseconds of each kind of operation, before the correction."""
@@ -150,9 +156,8 @@ def load_latency(path: Path | str, space: Space, quantity: Quantity = "latency")
         counts = tuple(int(k) for k in entry["counts"])
         ms = array(path, arrays, f"section.{i}", (int(np.prod(counts)), len(meta["groups"])))
         timed.append(TimedSection(tuple(int(g) for g in entry["genes"]), counts, ms))
-    width = len(columns(space.sizes).gene)
-    weights = array(path, arrays, "correction", (width, width))
-    model = LatencyModel(tuple(timed), PairModel(space.sizes, float(meta["constant"]), weights))
+    correction = PairModel(space.trait_sizes, float(meta["constant"]), _correction(path, arrays, space))
+    model = LatencyModel(space, tuple(timed), correction)
     return LatencyPredictor(
         space,
         model,
@@ -162,6 +167,15 @@ def load_latency(path: Path | str, space: Space, quantity: Quantity = "latency")
         quantity,
         arrays.get("held_out"),
     )
+
+
+def _correction(path: Path | str, arrays: Mapping[str, NDArray[Any]], space: Space) -> FloatArray:
+    """(m, m) weights over the columns of traits; files that know genes alone say nothing of the others."""
+    genes, traits = (len(columns(sizes).gene) for sizes in (space.sizes, space.trait_sizes))
+    found = arrays.get("correction")
+    if found is not None and found.shape == (genes, genes):
+        return np.pad(array(path, arrays, "correction", (genes, genes)), (0, traits - genes))
+    return array(path, arrays, "correction", (traits, traits))
 
 
 def fit_latency(
@@ -231,10 +245,12 @@ def fit_latency_model(
             )
         off = np.log(latency_ms / base)
         weights = huber_weights(off)
-    (correction, _), *_ = fit_pairs(space.sizes, rows, off[:, None], weights=weights)
+    (correction, _), *_ = fit_pairs(space.trait_sizes, space.traits(rows), off[:, None], weights=weights)
     if not corrected:
         correction = PairModel(correction.sizes, 0.0, np.zeros_like(correction.weights))
-    return LatencyModel(tuple(_timed(section, times / scale) for section in sections(space)), correction)
+    return LatencyModel(
+        space, tuple(_timed(section, times / scale) for section in sections(space)), correction
+    )
 
 
 def huber_weights(off: FloatArray) -> FloatArray:

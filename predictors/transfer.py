@@ -3,7 +3,7 @@
 What the known device needs for each kind of operation is scaled to the new one, with a fixed time per operation
 beside it (a GPU spends most on starting them). The scales are never negative and are drawn together, more or less, as
 the measurements allow: with ten of them all kinds are nearly scaled alike, with a hundred each has its own. What
-remains is corrected by genes, as in `predictors.latency`.
+remains is corrected by traits, as in `predictors.latency`.
 
 Notation: g kinds of operations, and one column more for starting them; rows (n, d); latencies in milliseconds.
 """
@@ -87,15 +87,17 @@ def transfer_latency(
 def transferred(space: Space, known: LatencyModel, rows: Rows, latency_ms: FloatArray) -> LatencyModel:
     """The known model with its kinds of operations scaled to the measurements, and a correction of its own."""
     starts = work_of_rows(space, rows)[:, _STARTS].sum(axis=1)
-    parts = np.column_stack([known.by_group(rows), starts]) * np.exp(known.correction(rows))[:, None]
+    parts = np.column_stack([known.by_group(rows), starts]) * known.factor(rows)[:, None]
     scales = fit_scales(parts, latency_ms)
     off = np.log(latency_ms / (parts @ scales))
-    (correction, _), *_ = fit_pairs(space.sizes, rows, off[:, None], weights=huber_weights(off))
+    (correction, _), *_ = fit_pairs(
+        space.trait_sizes, space.traits(rows), off[:, None], weights=huber_weights(off)
+    )
     timed = tuple(
         _rescaled(old, section.work[:, _STARTS].sum(axis=1), scales)
         for old, section in zip(known.timed, sections(space), strict=True)
     )
-    return LatencyModel(timed, correction + known.correction)
+    return LatencyModel(space, timed, correction + known.correction)
 
 
 def fit_scales(parts: FloatArray, latency_ms: FloatArray) -> FloatArray:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from predictors.estimate import FloatArray
 from predictors.latency import LatencyPredictor, fit_latency, load_latency
 from predictors.ranking import quality
 from supernet.errors import PredictorError
@@ -57,7 +59,7 @@ def test_predictions_are_positive_everywhere(salnas: Space, known: LatencyPredic
 def test_kinds_of_operations_add_up(salnas: Space, known: LatencyPredictor) -> None:
     rows = salnas.sample(np.random.default_rng(0), 20)
     model = known.model
-    total = model.by_group(rows).sum(axis=1) * np.exp(model.correction(rows))
+    total = model.by_group(rows).sum(axis=1) * model.factor(rows)
     assert model(rows) == pytest.approx(total)
 
 
@@ -70,6 +72,28 @@ def test_saved_predictors_predict_the_same(salnas: Space, known: LatencyPredicto
     assert again.quality == known.quality
     with pytest.raises(PredictorError, match="space"):
         load_latency(path, get_space("tiny"))
+
+
+def test_a_file_whose_correction_knows_genes_alone_predicts_by_them(
+    salnas: Space, known: LatencyPredictor, tmp_path: Path
+) -> None:
+    full = known.model.correction.weights
+    genes = int((salnas.sizes - 1).sum())
+    blind = np.zeros_like(full)
+    blind[:genes, :genes] = full[:genes, :genes]
+    now, before = tmp_path / "now.safetensors", tmp_path / "before.safetensors"
+    _with_correction(known, blind).save(now)
+    _with_correction(known, full[:genes, :genes]).save(before)
+    rows = salnas.sample(np.random.default_rng(0), 50)
+    assert (load_latency(before, salnas).mean(rows) == load_latency(now, salnas).mean(rows)).all()
+    _with_correction(known, full[1:, 1:]).save(before)
+    with pytest.raises(PredictorError, match="correction"):
+        load_latency(before, salnas)
+
+
+def _with_correction(predictor: LatencyPredictor, weights: FloatArray) -> LatencyPredictor:
+    correction = replace(predictor.model.correction, weights=weights)
+    return replace(predictor, model=replace(predictor.model, correction=correction))
 
 
 def test_an_accuracy_predictor_is_no_latency_predictor(salnas: Space, tmp_path: Path) -> None:
