@@ -537,7 +537,7 @@ def latency_report(page: Page, tables: Mapping[str, Table], space: Space, rng: n
     page.say(
         "### What the parts of the model are worth",
         "Share of predictions within 5 %: from the work of operations alone, with whole blocks of channels, and with"
-        " the correction by genes.",
+        " the correction by genes and identity shortcuts.",
     )
     parts = [{"target": device, **latency_parts(table, space, seed)} for device, table in tables.items()]
     page.show("latency_parts", pd.DataFrame(parts))
