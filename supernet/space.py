@@ -204,12 +204,17 @@ class Space:
         """
         found = np.empty((len(rows), len(self.meeting_widths)), dtype=np.int64)
         for number, (_, entering, own, equal) in enumerate(self.meeting_widths):
-            found[:, number] = equal[rows[:, entering], rows[:, own]]
+            # A flat index takes half the time of a pair of them.
+            found[:, number] = equal.ravel().take(rows[:, entering] * equal.shape[1] + rows[:, own])
         return found
 
     def traits(self, rows: Rows) -> NDArray[np.int64]:
         """(n, d) genotypes → (n, d + k): genes, then which shortcuts are the identity. For models of subnets."""
-        return np.hstack([rows, self.identity_shortcuts(rows)])
+        genes = len(self.sizes)
+        found = np.empty((len(rows), len(self.trait_sizes)), dtype=np.int64)
+        found[:, :genes] = rows
+        found[:, genes:] = self.identity_shortcuts(rows)
+        return found
 
     @cached_property
     def trait_sizes(self) -> NDArray[np.int64]:
