@@ -17,7 +17,7 @@ from itertools import product
 from typing import Any, TypeVar
 
 import numpy as np
-from numba import njit
+from numba import float32, int64, njit, types, void
 from numpy.typing import NDArray
 
 from predictors.estimate import FloatArray
@@ -110,7 +110,15 @@ def kernel(tables: Tables, rows: Rows) -> NDArray[np.float32]:
     return found
 
 
-def _compiled(*signature: str) -> Callable[[Function], Function]:
+def _given(kind: Any, dimensions: int) -> Any:
+    """The type of an array that is only read: Ray shares such ones between processes."""
+    return types.Array(kind, dimensions, "C", readonly=True)
+
+
+_BLOCKS, _LINES_OF_ROWS, _WEIGHTS = _given(float32, 3), _given(int64, 2), _given(float32, 1)
+
+
+def _compiled(*signature: Any) -> Callable[[Function], Function]:
     """A decorator that compiles a function, for this process alone where there is nowhere to keep the result."""
     compiler: Any = partial(njit, *signature, fastmath=True, nogil=True)
 
@@ -148,7 +156,7 @@ def _least(groups: Any) -> Any:
     return Float(2.0 ** (_LEAST_EXPONENT * _TOGETHER / groups))
 
 
-@_compiled("void(float32[:, :, ::1], int64[:, ::1], float32[::1], float32[::1])")
+@_compiled(void(_BLOCKS, _LINES_OF_ROWS, _WEIGHTS, float32[::1]))
 def _add_weighted(blocks: Any, lines: Any, weights: Any, found: Any) -> None:
     product, least = np.empty(_WIDTH, Float), _least(lines.shape[1])
     for k in range(len(blocks)):
@@ -161,7 +169,7 @@ def _add_weighted(blocks: Any, lines: Any, weights: Any, found: Any) -> None:
             found[i] += total
 
 
-@_compiled("void(float32[:, :, ::1], int64[:, ::1], float32[:, ::1])")
+@_compiled(void(_BLOCKS, _LINES_OF_ROWS, float32[:, ::1]))
 def _write_kernel(blocks: Any, lines: Any, found: Any) -> None:
     product, least = np.empty(_WIDTH, Float), _least(lines.shape[1])
     for k in range(len(blocks)):

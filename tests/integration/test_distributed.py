@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import pairwise
 from pathlib import Path
@@ -31,6 +32,7 @@ from search.problem import FloatArray, IntArray
 from search.run import SearchResult, Stop
 from search.synthetic import additive_space
 from search.verify import Effort, verify
+from service.workbench import DEFAULT_CHOICE, Workbench
 from supernet.errors import DeviceError, InfeasibleBudget, PredictorError
 from tests.fixtures.serving import descendants, kill_ray_workers
 
@@ -88,6 +90,21 @@ class DeadlyAt:
 def test_islands_on_ray_find_the_front_of_this_process(ray_executor: RayExecutor) -> None:
     assert ray_executor.workers == 2
     assert islands(ray_executor).front.equals(islands(InProcess()).front)
+
+
+def test_the_predictors_that_ship_travel_to_workers(ray_executor: RayExecutor) -> None:
+    bench = Workbench.open(ROOT / "results")
+    evaluate = partial(bench.estimates.evaluate, names=("accuracy", "latency_ms"), choice=DEFAULT_CHOICE)
+    short: dict[str, Any] = {
+        "ring": Ring(2, every=5),
+        "stop": Stop(generations=10),
+        "settings": Settings(population=60),
+    }
+    found = [
+        search_islands(bench.space, evaluate, executor=at, seed=1, **short)
+        for at in (ray_executor, InProcess())
+    ]
+    assert found[0].front.equals(found[1].front)
 
 
 @pytest.mark.parametrize("n", [5, 25])

@@ -57,6 +57,20 @@ def test_subnets_that_share_nothing_are_not_subnormal_numbers() -> None:
     assert far[0] > np.finfo(np.float32).tiny
 
 
+def test_arrays_that_processes_share_can_be_read() -> None:
+    """Ray hands large arrays to workers as read-only ones."""
+    sizes = np.full(12, 3)
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, sizes, (20, 12))
+    tables = tabulate(sizes, scaled_genes(sizes, rows), np.full((2, 12), 2.0))
+    weights = tables.padded(rng.normal(size=40))
+    expected = weighted_sums(tables, rows, weights), kernel(tables, rows)
+    for array in (tables.blocks, tables.strides, tables.starts, weights, rows):
+        array.setflags(write=False)
+    assert (weighted_sums(tables, rows, weights) == expected[0]).all()
+    assert (kernel(tables, rows) == expected[1]).all()
+
+
 def test_compiled_code_need_not_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     def njit(*, cache: bool = False, **options: Any) -> Callable[[Any], Any]:
         if cache:
