@@ -23,6 +23,7 @@ from predictors.timing import Prepare, TimingPlan, Timings, time_group
 from supernet.data.sample import Dataset, Sample
 from supernet.errors import DataError
 from supernet.evaluate import EvaluationSet, score_net
+from supernet.masked import MaskedNet
 from supernet.metric_names import METRICS
 from supernet.metrics import mean_scores
 from supernet.network import Supernet, extract
@@ -34,8 +35,8 @@ HALF = "_half"
 
 METRIC_COLUMNS = (*METRICS, *(f"{name}{HALF}" for name in METRICS), "n_photos", "seconds")
 
-EVALUATORS = ("onnxruntime", "torch")
-"""What a subnet can be evaluated with."""
+EVALUATORS = ("onnxruntime", "torch", "masked")
+"""What a subnet can be evaluated with; masked is torch at the shapes of the largest subnet, for a GPU."""
 
 Progress = Callable[[int, int], None]
 """Called with the number of subnets done and of all subnets."""
@@ -84,7 +85,8 @@ class Evaluator:
     """Measures one subnet on photos: genotype (d,) → means of all photos and of every other one, seconds.
 
     On "onnxruntime" a subnet runs as users export it, no slower than "torch"; scores are equal to five
-    digits. Whatever goes wrong with a subnet is told as `error`, so that it does not stop the others.
+    digits. "masked" is slow on a CPU, and meets no new shapes on a GPU (`supernet.masked`). Whatever goes
+    wrong with a subnet is told as `error`, so that it does not stop the others.
     """
 
     supernet: Supernet
@@ -126,7 +128,10 @@ class Evaluator:
         return {**found, "n_photos": scores.n, "seconds": time.perf_counter() - began}
 
     def _ready(self, row: Rows) -> nn.Module:
-        net = extract(self.supernet, self.supernet.space.decode(row)).eval()
+        arch = self.supernet.space.decode(row)
+        if self.runtime == "masked":
+            return MaskedNet(self.supernet, arch).eval()
+        net = extract(self.supernet, arch).eval()
         if self.runtime == "onnxruntime":
             return OnnxNet(net)
         return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

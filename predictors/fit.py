@@ -16,6 +16,7 @@ import typer
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table as Display
+from torch.backends import cudnn
 
 from predictors.accuracy import AccuracyPredictors, fit_accuracy
 from predictors.collect import LastPhotos, collect_accuracy, collect_latency
@@ -33,6 +34,7 @@ from supernet.errors import DataError, SalnasError
 from supernet.evaluate import build_evaluation_set
 from supernet.metric_names import METRICS
 from supernet.network import Supernet
+from supernet.processor import chosen_device
 from supernet.progress import shown_progress
 from supernet.sampling import covering_rows
 from supernet.space import Rows, Space
@@ -78,6 +80,9 @@ RoundsOption = Annotated[int, typer.Option(min=3, help="Inferences of each subne
 
 RESULTS = ROOT / "results"
 
+_ON_A_GPU = 16
+"""Photos that a GPU evaluates at once."""
+
 
 @app.callback(invoke_without_command=True)
 def everything(context: typer.Context) -> None:
@@ -105,7 +110,8 @@ def accuracy(
     part: Annotated[
         str, typer.Option(help="K/N: every N-th subnet only; N processes with K from 1 to N share the work.")
     ] = "1/1",
-    runtime: Annotated[str, typer.Option(help="onnxruntime (fast) or torch.")] = "onnxruntime",
+    runtime: Annotated[str, typer.Option(help="On a CPU: onnxruntime (fast) or torch.")] = "onnxruntime",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
     """Evaluate subnets on photos that were held out of training.
 
@@ -113,7 +119,14 @@ def accuracy(
     """
     job = _job(supernet, results, seed)
     measure_accuracy(
-        job, subnets=subnets, photos=photos, data=data, front=front, part=part, runtime_name=runtime
+        job,
+        subnets=subnets,
+        photos=photos,
+        data=data,
+        front=front,
+        part=part,
+        runtime_name=runtime,
+        device=device,
     )
 
 
@@ -161,14 +174,23 @@ def measure_accuracy(
     front: Path | None = None,
     part: str = "1/1",
     runtime_name: str = "onnxruntime",
+    device: str = "cpu",
     executor: Executor | None = None,
 ) -> None:
     """Add evaluated subnets to the accuracy table: drawn ones, or some that are spread over a front.
 
-    `part` "K/N" takes every N-th of them, from the K-th on. Workers of an `executor` share the work.
+    `part` "K/N" takes every N-th of them, from the K-th on. Workers of an `executor` share the work, on their CPUs.
+    Another `device` than the CPU evaluates masked subnets, without TF32, which would cost digits.
     """
+    if device != "cpu" and executor is not None:
+        raise DataError(
+            "Workers evaluate on CPUs.",
+            field="device",
+            value=device,
+            remedy="Leave out the workers, or the device.",
+        )
     first, step_of_part = parse_part(part)
-    supernet = job.load()
+    supernet = job.load().to(chosen_device(device))
     chosen = LastPhotos(open_dataset(data, split="train"), photos)
     evaluation = build_evaluation_set(chosen, resolutions=supernet.space.resolutions)
     identity = {
@@ -180,7 +202,7 @@ def measure_accuracy(
         rows = spread(rows_of_ids(supernet.space, _ids_of(front)), subnets)
     else:
         rows = covering_rows(supernet.space, np.random.default_rng(job.seed), subnets)
-    with shown_progress("Evaluating subnets") as step:
+    with shown_progress("Evaluating subnets") as step, cudnn.flags(enabled=True, allow_tf32=False):
         collect_accuracy(
             supernet,
             rows[first::step_of_part],
@@ -188,7 +210,8 @@ def measure_accuracy(
             job.folder / ACCURACY_TABLE,
             identity,
             command=_command(),
-            runtime=runtime_name,
+            runtime=runtime_name if device == "cpu" else "masked",
+            batch_size=2 if device == "cpu" else _ON_A_GPU,
             progress=step,
             executor=executor,
         )

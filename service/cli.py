@@ -652,6 +652,7 @@ def collect(
         int | None,
         typer.Option(min=1, help="Measure on so many workers (Ray; RAY_ADDRESS joins a cluster)."),
     ] = None,
+    device: Annotated[str, typer.Option(help="Where accuracy is evaluated: cpu or cuda.")] = "cpu",
     as_json: JsonOption = False,
 ) -> None:
     """Measure subnets and fit the predictors; the same command again continues where it stopped."""
@@ -670,7 +671,7 @@ def collect(
     devices = [cpu_device(count, runtime) for count in counts]
     with redirect_stdout(sys.stderr if as_json else sys.stdout), _workers(workers, devices) as executor:
         if what in ("accuracy", "all"):
-            measure_accuracy(job, subnets=subnets, photos=photos, data=data, executor=executor)
+            measure_accuracy(job, subnets=subnets, photos=photos, data=data, device=device, executor=executor)
         if what in ("latency", "all"):
             measure_latency(
                 job, subnets=timed, threads=counts, rounds=rounds, runtime_name=runtime, executor=executor

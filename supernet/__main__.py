@@ -14,7 +14,7 @@ from rich.console import Console
 from supernet.card import write_card
 from supernet.data.check import check_dataset
 from supernet.errors import SalnasError
-from supernet.processor import chosen_precision
+from supernet.processor import chosen_device, chosen_precision
 from supernet.progress import shown_progress
 from supernet.train import CHOICES, TrainConfig, import_checkpoint, refit_statistics, train
 
@@ -134,7 +134,7 @@ def train_command(
             statistics_subnets=statistics_subnets,
             seed=seed,
             threads=threads,
-            device=device,
+            device=str(chosen_device(device)),
             tensorboard=tensorboard,
             energy_country=energy_country,
         )

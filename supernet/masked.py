@@ -44,6 +44,23 @@ def masked_forward(supernet: Supernet, x: Tensor, arch: Arch, *, drop_rate: floa
     return result
 
 
+class MaskedNet(nn.Module):
+    """Subnet `arch` of a supernet at the size of the largest, with the supernet's own tensors, wherever they lie.
+
+    In evaluation mode its maps are those of `extract(supernet, arch)` but for rounding.
+    """
+
+    def __init__(self, supernet: Supernet, arch: Arch) -> None:
+        super().__init__()
+        self.supernet = supernet
+        self.arch = arch
+        self.resolution = arch.resolution
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) photos → (B, H, W) saliency in [0, 1]."""
+        return masked_forward(self.supernet, x, self.arch)
+
+
 def _as_large(supernet: Supernet, arch: Arch) -> Arch:
     """The largest subnet with the depths of `arch`."""
     largest = supernet.space.largest()

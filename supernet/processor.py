@@ -1,4 +1,4 @@
-"""How a training uses the processor."""
+"""How a training uses the processor, and which one."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from threading import Lock
 from typing import Any
 
 import torch
+
+from supernet.errors import DeviceError
 
 # Parameters of glibc's mallopt, and what they are unless somebody sets them.
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
@@ -73,6 +75,21 @@ glibc gives every large tensor back at once, and the system has to clear the pag
 part of a step on large photos (`make bench-training`). With another C library nothing changes, nor where variables
 say how memory is kept (`MALLOC_…`, `GLIBC_TUNABLES`).
 """
+
+
+def chosen_device(name: str) -> torch.device:
+    """The device called `name`, such as "cpu" or "cuda:1"; DeviceError where torch does not find it."""
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # an assertion where torch was built without CUDA
+        raise DeviceError(
+            f"torch finds no device {name!r}: {str(error).splitlines()[0].rstrip('.')}.",
+            field="device",
+            value=name,
+            remedy="Use cpu, or install a torch that was built for this GPU.",
+        ) from error
+    return device
 
 
 def chosen_precision(wanted: str, device: str = "cpu") -> str:

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from predictors import fit
 from predictors.accuracy import load_accuracy
 from predictors.devices import load_device
+from predictors.executors import InProcess
 from predictors.tables import read_table
 from supernet.checkpoint import file_fingerprint, save_supernet
 from supernet.errors import CheckpointError, DataError, PredictorError
@@ -86,6 +87,13 @@ def test_errors_end_in_one_line(
     assert "There is no supernet" in capsys.readouterr().err
     with pytest.raises(CheckpointError):
         fit.Job(tmp_path / "none.safetensors", tmp_path, 0).load()
+
+
+def test_workers_have_no_gpu(results: Path) -> None:
+    job = fit.Job(results / "supernets" / "tiny-x.safetensors", results, 0)
+    with pytest.raises(DataError, match="Workers") as caught:
+        fit.measure_accuracy(job, subnets=2, photos=4, data="synthetic", device="cuda", executor=InProcess())
+    assert caught.value.field == "device"
 
 
 def test_nothing_measured_is_said(tmp_path: Path, tiny_supernet: Supernet) -> None:

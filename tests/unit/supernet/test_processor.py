@@ -9,7 +9,8 @@ import resource
 import pytest
 import torch
 
-from supernet.processor import chosen_precision, kept_memory, memory_is_set
+from supernet.errors import DeviceError
+from supernet.processor import chosen_device, chosen_precision, kept_memory, memory_is_set
 
 
 @pytest.mark.parametrize("library", [True, False])
@@ -23,6 +24,14 @@ def test_auto_takes_bf16_where_the_processor_computes_in_it(
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     assert chosen_precision("auto") == ("bf16" if library and instructions else "fp32")
     assert chosen_precision("bf16") == "bf16", "a wish is a wish"
+
+
+def test_a_device_that_torch_finds_is_taken_and_another_is_named() -> None:
+    assert chosen_device("cpu") == torch.device("cpu")
+    for missing in ["abacus", f"cuda:{torch.cuda.device_count()}"]:
+        with pytest.raises(DeviceError, match=missing) as caught:
+            chosen_device(missing)
+        assert (caught.value.field, caught.value.value) == ("device", missing)
 
 
 def test_auto_answers_here() -> None:
