@@ -27,7 +27,7 @@ from predictors.pack import pack_rows
 from predictors.ranking import FOLDS, Quality
 from predictors.tables import read_table, rows_of_ids
 from predictors.threads import one_blas_thread
-from predictors.timing import TimingPlan
+from predictors.timing import ON_CUDA, RUNTIMES, TimingPlan
 from supernet.checkpoint import file_fingerprint, load_supernet
 from supernet.data.registry import open_dataset
 from supernet.errors import DataError, SalnasError
@@ -137,7 +137,9 @@ def latency(
     subnets: TimedOption = 200,
     threads: ThreadsOption = [1, 2],  # noqa: B006
     rounds: RoundsOption = 15,
-    runtime: Annotated[str, typer.Option(help="onnxruntime, onnxruntime-int8 or torch.")] = "onnxruntime",
+    runtime: Annotated[
+        str, typer.Option(help=f"{', '.join(RUNTIMES[:-1])} or {RUNTIMES[-1]}.")
+    ] = "onnxruntime",
     seed: SeedOption = 0,
 ) -> None:
     """Export subnets to ONNX and time them on this machine."""
@@ -262,8 +264,8 @@ def measure_latency(
     supernet = job.load()
     rng = np.random.default_rng(job.seed)
     rows = np.concatenate([pack_rows(supernet.space), covering_rows(supernet.space, rng, subnets)])[:subnets]
-    for number in threads:
-        device, prepare = cpu_device(number, runtime_name), runtime(runtime_name, supernet, number)
+    for device, number in timed_devices(threads, runtime_name).items():
+        prepare = runtime(runtime_name, supernet, number)
         about = {**describe_machine(runtime_name), "runtime": runtime_name, "threads": number}
         plan = TimingPlan(rounds=rounds)
         with shown_progress(f"Timing subnets on {device}") as step:
@@ -345,10 +347,13 @@ def fit_latency_table(path: Path, space: Space, seed: int) -> LatencyPredictor:
     return fit_latency(space, table.rows(space), table.column("latency_ms"), rng, provenance=provenance)
 
 
-def cpu_device(threads: int, runtime_name: str = "onnxruntime") -> str:
-    """The name of this machine's CPU with so many threads; the usual runtime goes without saying."""
+def timed_devices(threads: list[int], runtime_name: str = "onnxruntime") -> dict[str, int]:
+    """What this machine is called with each number of threads, or its GPU; the usual runtime goes without saying."""
+    if runtime_name == ON_CUDA:
+        return {"cuda": 1}
     suffix = runtime_name.removeprefix("onnxruntime").strip("-")
-    return f"cpu-{threads}-thread{'s' if threads > 1 else ''}{f'-{suffix}' if suffix else ''}"
+    end = f"-{suffix}" if suffix else ""
+    return {f"cpu-{count}-thread{'s' if count > 1 else ''}{end}": count for count in threads}
 
 
 def quality_table(lines: list[tuple[str, Quality, str]]) -> Display:

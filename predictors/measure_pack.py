@@ -85,6 +85,8 @@ def open_model(content: bytes, asked: argparse.Namespace) -> Callable[[], float]
             + str(error)[:300]
             + "\nThey need 1.12 or newer: pip install --upgrade onnxruntime"
         )
+    if asked.provider not in session.get_providers():  # onnxruntime takes the CPU instead, and hardly says so
+        sys.exit("onnxruntime " + onnxruntime.__version__ + " cannot run on " + asked.provider + " here")
     expected = session.get_inputs()[0]
     shape = [size if isinstance(size, int) else 1 for size in expected.shape]
     photo: Any = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)

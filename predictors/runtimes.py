@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -14,12 +15,12 @@ import numpy as np
 import torch
 
 from predictors.pack import Export
-from predictors.timing import RUNTIMES, Prepare, Runner
+from predictors.timing import ON_CUDA, RUNTIMES, Prepare, Runner
 from supernet.errors import DeviceError, ExportError
 from supernet.export import Photos, Precision, export_onnx
 from supernet.network import Supernet, extract
 from supernet.onnx_graph import saliency_model
-from supernet.runtime import import_openvino, onnx_session, random_photos
+from supernet.runtime import CPU, CUDA, import_for_export, import_openvino, onnx_session, random_photos
 from supernet.space import Arch
 
 _TELLING = {
@@ -37,11 +38,13 @@ _TELLING = {
 
 
 def runtime(name: str, supernet: Supernet, threads: int) -> Prepare:
-    """The runtime called `name` on the CPU with `threads` threads; DeviceError lists those there are."""
+    """The runtime called `name` with `threads` threads; DeviceError lists those there are."""
     if name == "onnxruntime":
         return onnx_runtime(supernet, threads)
     if name == "onnxruntime-int8":
         return onnx_runtime(supernet, threads, "int8")
+    if name == ON_CUDA:
+        return cuda_runtime(supernet)
     if name == "openvino":
         return openvino_runtime(supernet, threads)
     if name == "torch":
@@ -54,8 +57,13 @@ def runtime(name: str, supernet: Supernet, threads: int) -> Prepare:
     )
 
 
-def onnx_runtime(supernet: Supernet, threads: int, precision: Precision = "fp32") -> Prepare:
-    """onnxruntime: each subnet is exported as users export it, and checked against torch."""
+def onnx_runtime(
+    supernet: Supernet, threads: int, precision: Precision = "fp32", provider: str = CPU
+) -> Prepare:
+    """onnxruntime: each subnet is exported as users export it, and checked against torch.
+
+    On a GPU a photo's way there and its map's way back count.
+    """
 
     @contextmanager
     def prepare(arch: Arch) -> Iterator[Runner]:
@@ -63,11 +71,24 @@ def onnx_runtime(supernet: Supernet, threads: int, precision: Precision = "fp32"
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "subnet.onnx"
             export_onnx(extract(supernet, arch), path, precision=precision, photos=photos)
-            session = onnx_session(path, threads)
+            session = onnx_session(path, threads, provider)
         feed = random_photos(session, np.random.default_rng(0))
         yield lambda: _milliseconds(lambda: session.run(None, feed))
 
     return prepare
+
+
+def cuda_runtime(supernet: Supernet) -> Prepare:
+    """onnxruntime on the first NVIDIA GPU. Raises DeviceError where onnxruntime was built without CUDA."""
+    onnxruntime = import_for_export("onnxruntime")
+    if CUDA not in onnxruntime.get_available_providers():
+        raise DeviceError(
+            f"onnxruntime {onnxruntime.__version__} was built without CUDA.",
+            field="runtime",
+            value=ON_CUDA,
+            remedy="On a machine with an NVIDIA GPU: pip uninstall onnxruntime, then pip install onnxruntime-gpu.",
+        )
+    return onnx_runtime(supernet, 1, provider=CUDA)
 
 
 def openvino_runtime(supernet: Supernet, threads: int) -> Prepare:
@@ -128,8 +149,8 @@ def torch_runtime(supernet: Supernet, threads: int) -> Prepare:
 
 
 def describe_machine(runtime: str = "onnxruntime") -> dict[str, str]:
-    """Processor and versions, for provenance, OpenVINO's where it is the `runtime`; nothing that names the machine or
-    its user.
+    """Processor and versions, for provenance; OpenVINO's, or the GPU, where it is the `runtime`; nothing that names
+    the machine or its user.
 
     `instructions` are the vector instructions that runtimes choose their kernels by: processors of one name differ.
     """
@@ -139,10 +160,22 @@ def describe_machine(runtime: str = "onnxruntime") -> dict[str, str]:
             sorted(_TELLING & set((_cpu_info("flags") or _cpu_info("Features")).split()))
         ),
         "system": platform.system(),
-        "onnxruntime": version("onnxruntime"),
+        "onnxruntime": import_for_export("onnxruntime").__version__,
         "torch": version("torch").partition("+")[0],
     }
+    if runtime == ON_CUDA:
+        return found | {"gpu": _gpu()}
     return found | {"openvino": version("openvino")} if runtime == "openvino" else found
+
+
+def _gpu() -> str:
+    """What NVIDIA's driver says of the first GPU; empty without one."""
+    asked = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        told = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return told.partition("\n")[0].strip()
 
 
 def _noise(arch: Arch, n: int) -> Photos:

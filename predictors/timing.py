@@ -30,7 +30,9 @@ Runner: TypeAlias = Callable[[], float]
 Prepare: TypeAlias = Callable[[Arch], AbstractContextManager[Runner]]
 """Makes a subnet ready to run on a device; on leaving lets go of it."""
 
-RUNTIMES = ("onnxruntime", "onnxruntime-int8", "openvino", "torch")
+ON_CUDA = "onnxruntime-cuda"
+
+RUNTIMES = ("onnxruntime", "onnxruntime-int8", ON_CUDA, "openvino", "torch")
 """What `predictors.runtimes` makes subnets ready for."""
 
 _MEDIAN_ERROR = 1.2533

@@ -22,7 +22,7 @@ from supernet.evaluate import EvaluationSet, build_evaluation_set, evaluate_net
 from supernet.metric_names import METRICS
 from supernet.network import Supernet, extract
 
-_SAME = ("processor", "instructions", "system")
+_SAME = ("processor", "instructions", "system", "gpu")
 """What two machines must share to be one device, as far as it is known of the device."""
 
 
@@ -97,8 +97,8 @@ class LatencyMeter:
 
     def require_here(self) -> None:
         """Raise DeviceError where this machine is not the device."""
-        here = describe_machine()
-        if any(here[name] != self.machine.get(name, here[name]) for name in _SAME):
+        here = describe_machine(self.runtime)
+        if any(here.get(name) != self.machine.get(name, here.get(name)) for name in _SAME):
             raise DeviceError(
                 f"This machine ({here['processor']}, {here['instructions']}) is not the device {self.device}.",
                 field="device",

@@ -646,7 +646,10 @@ def collect(
     rounds: Annotated[int, typer.Option(min=3, help="Inferences of each timed subnet.")] = 15,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the subnets that are drawn.")] = 0,
     runtime: Annotated[
-        str, typer.Option(help="Runtime to time: onnxruntime, onnxruntime-int8, openvino or torch.")
+        str,
+        typer.Option(
+            help="Runtime to time: onnxruntime, onnxruntime-int8, onnxruntime-cuda, openvino or torch."
+        ),
     ] = "onnxruntime",
     workers: Annotated[
         int | None,
@@ -665,10 +668,10 @@ def collect(
             remedy="Say accuracy, latency, fit or all.",
         )
     bench = _workbench(supernet)
-    from predictors.fit import Job, cpu_device, fit_all, measure_accuracy, measure_latency
+    from predictors.fit import Job, fit_all, measure_accuracy, measure_latency, timed_devices
 
     job, counts = Job(bench.file.path, bench.results, seed), threads or [1, 2]
-    devices = [cpu_device(count, runtime) for count in counts]
+    devices = list(timed_devices(counts, runtime))
     with redirect_stdout(sys.stderr if as_json else sys.stdout), _workers(workers, devices) as executor:
         if what in ("accuracy", "all"):
             measure_accuracy(job, subnets=subnets, photos=photos, data=data, device=device, executor=executor)

@@ -144,6 +144,22 @@ def test_an_onnxruntime_that_is_too_old_says_so(pack: Path, tmp_path: Path) -> N
     assert "pip install --upgrade onnxruntime" in done.stderr
 
 
+def test_a_gpu_that_onnxruntime_passes_over_is_not_timed(pack: Path, tmp_path: Path) -> None:
+    folder = unpacked(pack, tmp_path)
+    (folder / "onnxruntime.py").write_text(
+        "__version__ = '1.30.0'\n"
+        "class SessionOptions: pass\n"
+        "class InferenceSession:\n"
+        "    def __init__(self, *a, **k): pass\n"
+        "    def get_providers(self): return ['CPUExecutionProvider']\n"
+        "def get_available_providers(): return ['CUDAExecutionProvider', 'CPUExecutionProvider']\n"
+    )
+    done = run(folder, "--provider", "CUDAExecutionProvider")
+    assert done.returncode == 1
+    assert "cannot run on CUDAExecutionProvider" in done.stderr
+    assert not (folder / "latency.csv").exists()
+
+
 @pytest.mark.parametrize("option", ["--threads=-1", "--rounds=1", "--models=-2", "--provider=AbacusProvider"])
 def test_options_that_make_no_sense(pack: Path, tmp_path: Path, option: str) -> None:
     done = run(unpacked(pack, tmp_path), option)

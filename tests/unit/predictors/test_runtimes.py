@@ -6,13 +6,15 @@ import importlib.util
 import sys
 
 import numpy as np
+import onnxruntime
 import pytest
 
-from predictors.fit import cpu_device
+from predictors.fit import timed_devices
 from predictors.runtimes import describe_machine, runtime
-from predictors.timing import RUNTIMES, TimingPlan, time_group
+from predictors.timing import ON_CUDA, RUNTIMES, TimingPlan, time_group
 from supernet.errors import DeviceError
 from supernet.network import Supernet
+from supernet.runtime import CUDA
 
 
 @pytest.mark.slow
@@ -20,6 +22,8 @@ from supernet.network import Supernet
 def test_a_larger_subnet_takes_longer(tiny_supernet: Supernet, name: str) -> None:
     if name == "openvino" and importlib.util.find_spec("openvino") is None:
         pytest.skip("OpenVINO is not installed")
+    if name == ON_CUDA and CUDA not in onnxruntime.get_available_providers():
+        pytest.skip("onnxruntime was built without CUDA")
     space = tiny_supernet.space
     prepare = runtime(name, tiny_supernet, 1)
     ends = [space.smallest(), space.largest()]
@@ -37,9 +41,11 @@ def test_another_version_of_the_runtime_is_another_device() -> None:
 
 
 def test_devices_are_called_by_threads_and_runtime() -> None:
-    assert cpu_device(1) == "cpu-1-thread"
-    assert cpu_device(2, "torch") == "cpu-2-threads-torch"
-    assert cpu_device(1, "onnxruntime-int8") == "cpu-1-thread-int8"
+    assert timed_devices([1, 2]) == {"cpu-1-thread": 1, "cpu-2-threads": 2}
+    assert list(timed_devices([2], "torch")) == ["cpu-2-threads-torch"]
+    assert list(timed_devices([1], "onnxruntime-int8")) == ["cpu-1-thread-int8"]
+    assert timed_devices([1, 2], ON_CUDA) == {"cuda": 1}, "whatever the CPU does meanwhile"
+    assert "gpu" in describe_machine(ON_CUDA)
 
 
 def test_what_is_not_there_is_named(tiny_supernet: Supernet, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,3 +55,6 @@ def test_what_is_not_there_is_named(tiny_supernet: Supernet, monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(DeviceError, match=r"pip install 'salnas\[openvino\]'"):
         runtime("openvino", tiny_supernet, 1)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(DeviceError, match="onnxruntime-gpu"):
+        runtime(ON_CUDA, tiny_supernet, 1)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from supernet.errors import ExportError
@@ -68,6 +69,16 @@ def test_what_is_no_model_is_named(tmp_path: Path) -> None:
         with pytest.raises(ExportError, match="cannot load") as caught:
             onnx_session(model)
         assert caught.value.field == "model"
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_another_processor_than_the_one_asked_for_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    export_onnx(SaliencyNet(get_space("tiny").smallest()), path)
+    for provider in onnxruntime.get_available_providers():
+        assert provider in onnx_session(path, provider=provider).get_providers()
+    with pytest.raises(ExportError, match="AbacusExecutionProvider"):
+        onnx_session(path, provider="AbacusExecutionProvider")
 
 
 def test_a_missing_package_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
