@@ -35,6 +35,8 @@ ROOT = Path(__file__).parents[1]
 PHOTO = ROOT / "service" / "web" / "samples" / "street.jpg"
 QUERY = {"constraints": ["latency_ms<=40", "macs<=2.5e9"], "k": 5}
 CONNECTIONS = 32
+ENDLESS = 1_000_000_000
+"""Evaluations of a search that does not end by itself."""
 NOTE = (
     "Milliseconds from the moment a request was due to the last byte of its answer. The machine's other work, see "
     "the load, is in every figure; compare with the bare route of the same run."
@@ -206,10 +208,12 @@ def measure(client: httpx.Client, bare: httpx.Client, rate: float, seconds: floa
             yield figures(f"{what}, {rate:.0f} a second{when}", latencies)
 
     lines = list(both(""))
-    job = client.post("/v1/searches", json={"evaluations": 5_000_000, "seed": 1}).raise_for_status().json()
+    job = client.post("/v1/searches", json={"evaluations": ENDLESS, "seed": 1}).raise_for_status().json()
     lines += both(", while a search runs")
     client.post(f"{job['links']['self']}:cancel")
-    wait_for(lambda: client.get(job["links"]["self"]).json()["state"] == "cancelled")
+    wait_for(lambda: client.get(job["links"]["self"]).json()["state"] not in ("queued", "running"))
+    if (state := client.get(job["links"]["self"]).json()["state"]) != "cancelled":
+        raise SystemExit(f"The search beside the load {state} before the load ended: let it take longer.")
     fresh = {**QUERY, "fresh": True}
     lines.append(
         figures("fresh search", one_after_the_other(lambda: client.post("/v1/subnets:query", json=fresh), 20))
@@ -232,9 +236,10 @@ def main() -> None:
     ports = free_port(), free_port()
     serve = [str(Path(sys.executable).with_name("salnas")), "serve", "--port", str(ports[0])]
     code = f"import uvicorn\n{BARE}\nuvicorn.run(app, port={ports[1]}, access_log=False)"
+    settings = {"SALNAS_RAY": "demand", "SALNAS_MAX_EVALUATIONS": str(ENDLESS)}
     with (
         tempfile.TemporaryDirectory() as state,
-        running(serve, ports[0], SALNAS_STATE=state, SALNAS_RAY="demand") as (client, pid),
+        running(serve, ports[0], SALNAS_STATE=state, **settings) as (client, pid),
         running([sys.executable, "-c", code], ports[1]) as (bare, _),
     ):
         frame = measure(client, bare, asked.rate, asked.seconds)
