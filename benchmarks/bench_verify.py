@@ -1,6 +1,11 @@
 """Does measuring a front pay? Verification against a predicted front, at the same number of real measurements.
 
-    python benchmarks/bench_verify.py [--seeds 5] [--minutes 3.5] [--budget-ms MS] [--measurements 20] [--photos 40]
+    python benchmarks/bench_verify.py [--seeds 5] [--minutes 3.5] [--budget-ms MS] [--measurements 20] [--photos 80]
+                                      [--results DIR]
+
+The device must be this machine. Where it is not, copy results/supernets and results/predictors to a DIR, remove the
+latencies there, and time and fit anew: `python -m predictors.collect latency --results DIR --supernet FILE`, then the
+same with `fit`.
 
 Accuracy is measured on photos that no supernet is trained on, latency by timing the exported subnet. Every value is
 kept under runs/bench-verify, so a run that is out of minutes is continued by the next one: the seeds that are
@@ -26,14 +31,16 @@ import matplotlib as mpl  # noqa: E402
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 import torch  # noqa: E402
+from numpy.typing import NDArray  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 mpl.use("agg")
 
 from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib.ticker import MaxNLocator  # noqa: E402
 
 from benchmarks.report import OUT, about_this_machine, markdown, print_table  # noqa: E402
-from predictors.devices import load_device  # noqa: E402
+from predictors.devices import Device, load_device  # noqa: E402
 from search.executors import InProcess  # noqa: E402
 from search.front import hypervolume, nondominated  # noqa: E402
 from search.improvement import best_batch  # noqa: E402
@@ -45,6 +52,7 @@ from search.verify import ROUND, Effort, verify  # noqa: E402
 from service.workbench import DEFAULT_CHOICE, Workbench  # noqa: E402
 from supernet.files import atomic_path, write_atomic  # noqa: E402
 
+SHIPPED = ROOT / "results"
 NAMES = ("accuracy", "latency_ms")
 BATCH = 5
 VERIFIED, PREDICTED = "verified", "predicted front, measured"
@@ -96,12 +104,16 @@ class Pooled:
 
 @dataclass(frozen=True)
 class Arm:
-    """What one way of searching had measured, in that order: `values` (n, 2) and what was `predicted` (n, 2)."""
+    """What one way of searching had measured, in that order: `values` (n, 2) and what was `predicted` (n, 2).
+
+    `known` (n,): the predictor of accuracy had been fitted to it, so that its error says nothing.
+    """
 
     seed: int
     name: str
     values: FloatArray
     predicted: FloatArray
+    known: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +121,7 @@ class Setting:
     """One supernet with predictors and meters, under a latency budget."""
 
     bench: Workbench
+    device: Device
     meters: Sequence[Pooled]
     budget: float
     measurements: int
@@ -168,7 +181,10 @@ class Setting:
     def _arm(self, seed: int, name: str, rows: IntArray) -> Arm:
         values = self.problem.values(rows)
         measured = {column: v for meter in self.meters for column, v in meter(rows).items()}
-        return Arm(seed, name, np.column_stack([measured[n] for n in NAMES]), values[:, [*self._places]])
+        known = np.isin(self.bench.space.ids(rows), _measured_ids(self.bench, "accuracy"))
+        return Arm(
+            seed, name, np.column_stack([measured[n] for n in NAMES]), values[:, [*self._places]], known
+        )
 
     @property
     def _places(self) -> Iterator[int]:
@@ -202,7 +218,7 @@ class _Watched:
 
 def make_setting(arguments: argparse.Namespace, deadline: float) -> Setting:
     """The shipped supernet, its meters with a table each; another supernet or number of photos has its own."""
-    bench = Workbench.open(ROOT / "results", arguments.supernet)
+    bench = Workbench.open(arguments.results, arguments.supernet)
     device = load_device(bench.results / "predictors" / bench.id, DEFAULT_CHOICE.device, bench.space)
     meters: list[Measurement] = [
         accuracy_meter(
@@ -214,7 +230,7 @@ def make_setting(arguments: argparse.Namespace, deadline: float) -> Setting:
     pooled = [Pooled(MeasuredTable(bench.space, meter, folder), deadline) for meter in meters]
     least = float(device.predictor.predict(bench.space.encode(bench.space.smallest())[None]).mean[0])
     budget = arguments.budget_ms or round(1.2 * least, 1)
-    return Setting(bench, pooled, budget, arguments.measurements)
+    return Setting(bench, device, pooled, budget, arguments.measurements)
 
 
 @dataclass(frozen=True)
@@ -263,7 +279,12 @@ def summary(arms: Sequence[Arm], judge: Judge) -> pd.DataFrame:
                 "subnets of the front": len(front),
                 # What a verified search measured outside the budget it paid for and did not return.
                 "returned inside the budget": "100%" if arm.name == VERIFIED else f"{inside.mean():.0%}",
-                "error of predicted accuracy": float(np.abs(arm.predicted - arm.values)[:, 0].mean()),
+                "evaluated before": int(arm.known.sum()),
+                "error of predicted accuracy, others": float(
+                    np.abs(arm.predicted - arm.values)[~arm.known, 0].mean()
+                    if not arm.known.all()
+                    else np.nan
+                ),
                 "error of predicted latency": f"{np.abs(arm.predicted / arm.values - 1)[:, 1].mean():.1%}",
             }
         )
@@ -296,14 +317,14 @@ def verdict(table: pd.DataFrame, lines: pd.DataFrame) -> list[str]:
     for seed, volume in wide[PREDICTED].items():
         mine = lines[(lines["way"] == VERIFIED) & (lines["seed"].astype(str) == seed)]
         there = mine[mine["hypervolume"] >= volume]["measurements"]
-        enough.append(str(int(there.iloc[0])) if len(there) else "never")
+        enough.append(f"{int(there.iloc[0])} measurements" if len(there) else "none of them")
     pays = "pays" if (ratio > 1).all() else "does not always pay" if ratio.mean() > 1 else "does not pay"
     share = table[table["way"] == PREDICTED]["returned inside the budget"]
     return [
         f"At equal cost verification {pays} in hypervolume: measured hypervolume {ratio.mean():.3f} times that of "
         f"measuring the predicted front (by seed {', '.join(f'{r:.3f}' for r in ratio)}), "
         f"best accuracy inside the budget {gain.mean():+.4f}.",
-        f"It reaches the hypervolume of the whole predicted front after {', '.join(enough)} measurements.",
+        f"It reaches the hypervolume of the whole predicted front after {', '.join(enough)} (by seed).",
         f"Of the predicted front {', '.join(share)} is inside the budget when measured; of the verified one 100%.",
     ]
 
@@ -319,6 +340,7 @@ def plot(lines: pd.DataFrame, path: Path) -> None:
         axis.step(mean.index, mean, color=colour, where="post", lw=2.4, label=way)
     axis.set_xlabel("subnets evaluated and timed")
     axis.set_ylabel("measured hypervolume inside the budget\n(share of all that was measured)")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(True, color="#e4e4e4", linewidth=0.8)
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(frameon=False, loc="lower right")
@@ -330,11 +352,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure until all seeds are complete or the minutes are over, then report what is complete."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--supernet", default="salnas-osie")
+    parser.add_argument("--results", type=Path, default=SHIPPED, help="folder of supernets, predictors")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--minutes", type=float, default=3.5)
     parser.add_argument("--budget-ms", type=float, help="by default 1.2 times that of the smallest subnet")
     parser.add_argument("--measurements", type=int, default=20)
-    parser.add_argument("--photos", type=int, default=40)
+    parser.add_argument("--photos", type=int, default=80)
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "bench-verify")
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args(argv)
@@ -376,6 +399,7 @@ def publish(
     command = (
         f"python benchmarks/bench_verify.py --seeds {arguments.seeds} --budget-ms {setting.budget:g} "
         f"--measurements {arguments.measurements} --photos {arguments.photos}"
+        f"{'' if arguments.results == SHIPPED else ' --results DIR'}"
     )
     content = {
         "about": {**about, "command": command, "supernet_fingerprint": setting.bench.file.fingerprint},
@@ -387,10 +411,10 @@ def publish(
         "# Does measuring a front pay?\n\n"
         f"`{command}` on {about['cores']} cores of {about['processor']}, load before the start "
         f"{about['load_before']:.1f}, one thread. Supernet {setting.bench.id}, budget {setting.bound} on "
-        f"{DEFAULT_CHOICE.device}; {DEFAULT_CHOICE.metric} on the last {arguments.photos} training photos of OSIE, "
-        "which training leaves out. Both ways have the same predictors and the same number of subnets evaluated "
-        "and timed for real; hypervolume counts measured subnets inside the budget only, as a share of that of all "
-        "subnets measured here together.\n\n"
+        f"{DEFAULT_CHOICE.device} ({setting.device.description}); {DEFAULT_CHOICE.metric} on the last "
+        f"{arguments.photos} training photos of OSIE, which training leaves out. Both ways have the "
+        "same predictors and the same number of subnets evaluated and timed for real; hypervolume counts measured "
+        "subnets inside the budget only, as a share of that of all subnets measured here together.\n\n"
         + "".join(f"- {sentence}\n" for sentence in sentences)
         + f"\n![Hypervolume over measurements](verify.png)\n\n{markdown(table)}\n\n"
         "## Real evaluations, against published numbers\n\nOther spaces and data sets, so an order of magnitude "
@@ -401,11 +425,16 @@ def publish(
     plot(lines, arguments.out / "verify.png")
 
 
+def _measured_ids(bench: Workbench, name: str) -> list[str]:
+    table = bench.results / "predictors" / bench.id / f"{name}.parquet"
+    return [str(identity) for identity in pd.read_parquet(table, columns=["id"])["id"]]
+
+
 def _fitted_to(bench: Workbench) -> str:
     """How many real evaluations the shipped predictors took."""
-    folder = bench.results / "predictors" / bench.id
-    evaluated = len(pd.read_parquet(folder / "accuracy.parquet", columns=["id"]))
-    timed = len(pd.read_parquet(folder / f"latency-{DEFAULT_CHOICE.device}.parquet", columns=["id"]))
+    evaluated, timed = (
+        len(_measured_ids(bench, n)) for n in ("accuracy", f"latency-{DEFAULT_CHOICE.device}")
+    )
     return f"{evaluated} evaluated and {timed} timed subnets, for its predictors"
 
 
