@@ -115,10 +115,11 @@ def load_device(folder: Path, name: str, space: Space) -> Device:
 
 
 def _machine(about: Mapping[str, Any], runtime: str, threads: int | None) -> str:
-    """Processor, threads and runtime in one line, as far as they are known."""
+    """Processor, or GPU, threads and runtime in one line, as far as they are known."""
     count = f"{threads} thread{'s' if threads > 1 else ''}" if threads else ""
     version = about.get(runtime.partition("-")[0], "")
-    return ", ".join(filter(None, [about.get("processor", ""), count, f"{runtime} {version}".strip()]))
+    computes = about.get("gpu") or about.get("processor", "")
+    return ", ".join(filter(None, [computes, count, f"{runtime} {version}".strip()]))
 
 
 def how_timed(device: Device) -> tuple[str, int, float]:

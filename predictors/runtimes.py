@@ -170,7 +170,7 @@ def describe_machine(runtime: str = "onnxruntime") -> dict[str, str]:
 
 def _gpu() -> str:
     """What NVIDIA's driver says of the first GPU; empty without one."""
-    asked = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    asked = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     try:
         told = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=True).stdout
     except (OSError, subprocess.SubprocessError):

@@ -75,12 +75,18 @@ def test_a_saved_device_is_found_again(
     assert (stored.latency_ms == measured.latency_ms).all()
 
 
-def test_a_device_that_was_timed_here_says_which_machine_that_is(salnas: Space, built_in: Device) -> None:
+def test_a_device_that_was_timed_here_says_which_machine_that_is(
+    salnas: Space, built_in: Device, tmp_path: Path
+) -> None:
     assert built_in.description == ""
     shipped = Path(__file__).parents[3] / "results" / "predictors" / "salnas-osie"
     device = load_device(shipped, "cpu-2-threads", salnas)
     assert device.description.startswith(device.details["processor"])
     assert ", 2 threads, onnxruntime " in device.description
+    known = device.predictor.provenance
+    about = {**known["device"], "gpu": "NVIDIA H200", "runtime": "onnxruntime-cuda", "threads": 1}
+    replace(device.predictor, provenance={**known, "device": about}).save(predictor_path(tmp_path, "cuda"))
+    assert load_device(tmp_path, "cuda", salnas).description.startswith("NVIDIA H200, 1 thread, onnxruntime-cuda")
 
 
 def test_a_missing_or_damaged_device(salnas: Space, tmp_path: Path) -> None:
