@@ -86,7 +86,9 @@ def test_a_device_that_was_timed_here_says_which_machine_that_is(
     known = device.predictor.provenance
     about = {**known["device"], "gpu": "NVIDIA H200", "runtime": "onnxruntime-cuda", "threads": 1}
     replace(device.predictor, provenance={**known, "device": about}).save(predictor_path(tmp_path, "cuda"))
-    assert load_device(tmp_path, "cuda", salnas).description.startswith("NVIDIA H200, 1 thread, onnxruntime-cuda")
+    assert load_device(tmp_path, "cuda", salnas).description.startswith(
+        "NVIDIA H200, 1 thread, onnxruntime-cuda"
+    )
 
 
 def test_a_missing_or_damaged_device(salnas: Space, tmp_path: Path) -> None:
