@@ -32,7 +32,7 @@ _ENERGY_UNITS = {"mj": 1.0, "j": 1e3, "uj": 1e-3, "mwh": 3.6e3}
 _SLOWEST, _FASTEST = 1e8, 5e12
 """Multiply-accumulates a second that a device at hand can be believed to do, one photo at a time."""
 
-_REPEATS_AGREE = 2.0
+_REPEATS_AGREE = 1.25
 """Two measurements of one subnet may differ by this factor; from the third on the median decides."""
 
 _WEAKEST, _STRONGEST = 1e-3, 3e3
@@ -48,7 +48,7 @@ Line: TypeAlias = tuple[int, str, float]
 @dataclass(frozen=True, eq=False)
 class Measurements:
     """Of n different subnets: ids, genotypes (n, d), latency in milliseconds (n,), what was left out, the runtime
-    that the file names, and energy in millijoules (n,), NaN where it was not measured."""
+    and the threads that the file names, and energy in millijoules (n,), NaN where it was not measured."""
 
     ids: tuple[str, ...]
     rows: Rows
@@ -56,6 +56,7 @@ class Measurements:
     notes: tuple[str, ...] = ()
     runtime: str = ""
     energy_mj: FloatArray | None = None
+    threads: int | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -86,7 +87,10 @@ def read_measurements(source: Path | str | bytes, space: Space, *, unit: str | N
         _doubt(space, rows, latency_ms, found_unit)
     energy_mj, energy_notes = _energies(table, ids, latency_ms)
     notes = [*notes, *repeat_notes, *energy_notes]
-    return Measurements(ids, rows, latency_ms, tuple(notes), _runtime(table), energy_mj)
+    _only(table, "provider")
+    return Measurements(
+        ids, rows, latency_ms, tuple(notes), _only(table, "runtime"), energy_mj, _threads(table)
+    )
 
 
 @dataclass(frozen=True)
@@ -185,7 +189,8 @@ def _energies(
     energy_mj = np.array([values.get(identity, math.nan) for identity in ids])
     known = np.isfinite(energy_mj)
     if known.sum() < FEWEST:
-        return None, [f"Energy is known of {known.sum()} subnets only, too few of {FEWEST}: it was left out."]
+        few = f"Energy was left out: it is known of {known.sum()} subnets, and {FEWEST} are needed."
+        return None, [few] if known.any() else []
     watts = float(np.median(energy_mj[known] / latency_ms[known]))
     if not _WEAKEST <= watts <= _STRONGEST:
         raise DeviceError(
@@ -198,20 +203,33 @@ def _energies(
     return energy_mj, [f"{without} subnets have a latency and no energy."] if without else []
 
 
-def _runtime(table: _Cells) -> str:
-    """The one runtime in the column of that name, if there is one. Two of them are two devices."""
-    if "runtime" not in table.heading:
+def _only(table: _Cells, name: str) -> str:
+    """What the column of that name holds, if there is one. Two runtimes, or numbers of threads, are two devices."""
+    if name not in table.heading:
         return ""
-    column = table.heading.index("runtime")
-    named = {cells[column]: number for number, cells in table.lines if column < len(cells) and cells[column]}
-    if len(named) > 1:
+    column = table.heading.index(name)
+    found = sorted({cells[column] for _, cells in table.lines if column < len(cells) and cells[column]})
+    if len(found) > 1:
         raise DeviceError(
-            f"The lines were measured with {len(named)} runtimes: {', '.join(sorted(named))}.",
-            field="runtime",
-            value=sorted(named),
-            remedy="Measure all with one version; a new version is another device. Or remove the column.",
+            f"The lines were measured with more than one {name}: {', '.join(found)}.",
+            field=name,
+            value=found,
+            remedy="Measure all alike: another version, or another number of threads, is another device.",
         )
-    return next(iter(named), "")
+    return found[0] if found else ""
+
+
+def _threads(table: _Cells) -> int | None:
+    """The number in the column of threads; None without one, and for 0, with which a runtime takes what it likes."""
+    text = _only(table, "threads")
+    if text and not text.isdecimal():
+        raise DeviceError(
+            f"{text[:40]!r} is no number of threads.",
+            field="threads",
+            value=text[:40],
+            remedy="Write how many there were, or remove the column.",
+        )
+    return int(text or 0) or None
 
 
 def _lines(table: _Cells, column: int, factor: float, what: str) -> tuple[list[Line], list[str]]:
@@ -258,11 +276,15 @@ def _combined(lines: Sequence[Line], unit: str) -> tuple[dict[str, float], list[
                 value=values,
                 remedy="Remove the wrong one, or measure it again.",
             )
-    repeated = sum(len(own) > 1 for own in repeats.values())
-    notes = (
-        [f"Repeated measurements of {repeated} subnets were combined by their median."] if repeated else []
-    )
+    repeated = [identity for identity, own in repeats.items() if len(own) > 1]
+    notes = [f"Repeated measurements were combined by their median: {_named(repeated)}."] if repeated else []
     return {identity: float(np.median([v for _, _, v in own])) for identity, own in repeats.items()}, notes
+
+
+def _named(ids: Sequence[str], most: int = 5) -> str:
+    """The first ids, and how many more there are."""
+    more = f" and {len(ids) - most} more" if len(ids) > most else ""
+    return ", ".join(ids[:most]) + more
 
 
 def _genotypes(space: Space, ids: Sequence[str], line: Mapping[str, int]) -> Rows:

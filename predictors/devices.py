@@ -187,6 +187,14 @@ def make_device(
             value=registration.threads,
             remedy="It is at least 1, or left out.",
         )
+    if None not in (registration.threads, measured.threads) and registration.threads != measured.threads:
+        raise DeviceError(
+            f"The file was measured with {measured.threads} threads, not {registration.threads}.",
+            field="threads",
+            value=registration.threads,
+            remedy="Leave the number out, or measure with as many.",
+        )
+    threads = registration.threads or measured.threads
     keep, notes = _plausible(space, measured, known)
     rows, latency_ms = measured.rows[keep], measured.latency_ms[keep]
     runtime, description = (
@@ -194,9 +202,13 @@ def make_device(
         registration.description[:2000],
     )
     details = {"notes": [*measured.notes, *notes]}
-    about = {"runtime": runtime, "threads": registration.threads, "description": description, **details}
+    about = {"runtime": runtime, "threads": threads, "description": description, **details}
     provenance = {"device": about, "subnets": len(rows)}
-    starts = {device.name: device.predictor for device in known if device.name != name}
+    starts = {
+        device.name: device.predictor
+        for device in known
+        if device.name != name and not _shares(device, measured, space)
+    }
     predictor = transfer_latency(space, starts, rows, latency_ms, rng, provenance=provenance)
     if predictor.quality.spearman < _LEAST_RANK:
         raise DeviceError(
@@ -206,7 +218,15 @@ def make_device(
             remedy="Check that each latency stands beside its own id, and that nothing else ran on the device.",
         )
     energy = _learn_energy(space, name, measured, keep, predictor, rng)
-    return Device(name, predictor, runtime, registration.threads, description, details=details, energy=energy)
+    return Device(name, predictor, runtime, threads, description, details=details, energy=energy)
+
+
+def _shares(device: Device, measured: Measurements, space: Space) -> bool:
+    """Whether a device was fitted to these very measurements, or most of them: nothing would be held out then."""
+    known = measured_on(device, space).get("latency_ms", {})
+    pairs = zip(measured.ids, measured.latency_ms.tolist(), strict=True)
+    equal = [known[identity] == latency_ms for identity, latency_ms in pairs if identity in known]
+    return bool(2 * sum(equal) > len(equal))
 
 
 def _learn_energy(

@@ -153,15 +153,26 @@ def energy_mj(run: Callable[[], float], meters: list[str], seconds: float = 1.0)
     return spent_uj(before, read_meters(meters), meters) / photos / 1e3
 
 
-def finished(path: str) -> dict[str, float]:
-    """The latencies that the table holds already; a last line that was cut off is measured again."""
+def finished(path: str, how: dict[str, str]) -> dict[str, float]:
+    """The latencies that the table holds already; a last line that was cut off is measured again.
+
+    Ends the program where they were measured otherwise than `how` says: that is another device.
+    """
     if not os.path.exists(path):
         return {}
     with open(path, newline="") as stream:
         whole = [line for line in stream.read().splitlines(keepends=True) if line.endswith("\n")]
     with open(path, "w", newline="") as stream:
         stream.writelines(whole)
-    return {line["id"]: float(line["latency_ms"]) for line in csv.DictReader(whole)}
+    lines = list(csv.DictReader(whole))
+    for name, value in how.items():
+        others = {line.get(name) or value for line in lines} - {value}
+        if others:
+            sys.exit(
+                f"{path} was measured with {name} {', '.join(sorted(others))}, not {value}: "
+                "another device. Give it a table of its own with --out"
+            )
+    return {line["id"]: float(line["latency_ms"]) for line in lines}
 
 
 def write_line(path: str, line: dict[str, Any]) -> None:
@@ -186,7 +197,12 @@ def main() -> None:
     pack = asked.pack or os.path.dirname(os.path.abspath(__file__))
     manifest = json.loads(read_from(pack, "manifest.json").decode())
     models = manifest["models"][: asked.models or None]
-    done = finished(asked.out)
+    how = {
+        "runtime": "onnxruntime " + onnxruntime.__version__,
+        "provider": asked.provider,
+        "threads": str(asked.threads),
+    }
+    done = finished(asked.out, how)
     reference = open_model(read_from(pack, manifest["reference"]["file"]), asked)
     base = done.get(manifest["reference"]["id"])
     meters = [asked.meter] if asked.meter else find_meters()
@@ -194,7 +210,8 @@ def main() -> None:
         "Energy: " + (", ".join(meters) or "no meter that can be read, so none is written") + "\n"
     )
     for number, model in enumerate(models, 1):
-        if model["id"] not in done:
+        was_there = model["id"] in done
+        if not was_there:
             run = open_model(read_from(pack, model["file"]), asked)
             own, beside = timed(run, reference, asked.rounds)
             base = base or float(np.median(beside))
@@ -205,14 +222,14 @@ def main() -> None:
                 "latency_ms": round(base * float(np.median(ratios)), 5),
                 "noise": round(1.2533 * spread / float(np.median(ratios)) / len(ratios) ** 0.5, 5),
                 "rounds": asked.rounds,
-                "runtime": "onnxruntime " + onnxruntime.__version__,
-                "provider": asked.provider,
-                "threads": asked.threads,
+                **how,
                 "energy_mj": round(energy_mj(run, meters), 4) if meters else "",
             }
             write_line(asked.out, line)
             done[model["id"]] = line["latency_ms"]
-        sys.stdout.write(f"{number}/{len(models)} {model['id']} {done[model['id']]:.2f} ms\n")
+        sys.stdout.write(
+            f"{number}/{len(models)} {model['id']} {done[model['id']]:.2f} ms{', as before' * was_there}\n"
+        )
         sys.stdout.flush()
     sys.stdout.write(f"Wrote {asked.out}\n")
 

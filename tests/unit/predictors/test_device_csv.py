@@ -100,6 +100,16 @@ def test_more_columns_in_any_order() -> None:
     assert read(text).latency_ms == pytest.approx(MS)
 
 
+def test_threads_are_read_and_two_numbers_are_two_devices() -> None:
+    heading = "id,note,latency_ms,threads"
+    assert read(csv_of([f",{value},3" for value in MS], heading=heading)).threads == 3
+    assert read(csv_of([f",{value},0" for value in MS], heading=heading)).threads is None, "as it likes"
+    assert read(csv_of()).threads is None
+    error = refusal(csv_of([*[f",{value},1" for value in MS[:-1]], f",{MS[-1]},2"], heading=heading))
+    assert (error.field, error.value) == ("threads", ["1", "2"])
+    assert "two" in refusal(csv_of([f",{value},two" for value in MS], heading=heading)).message
+
+
 def test_missing_latencies_are_left_out_and_noted() -> None:
     values = [str(v) for v in MS]
     values[3], values[4], values[5] = "", "NaN", "n/a"
@@ -114,11 +124,11 @@ def test_repeats_are_combined() -> None:
     found = read(text)
     assert found.latency_ms[0] == pytest.approx(1.1 * MS[0])
     assert found.latency_ms[1] == pytest.approx(1.1 * MS[1])  # the median of three does not mind the 50
-    assert "2 subnets" in found.notes[0]
+    assert f"{IDS[0]}, {IDS[1]}." in found.notes[0]
 
 
 def test_two_that_disagree_are_refused() -> None:
-    error = refusal(csv_of() + f"{IDS[2]},{3 * MS[2]}\n")
+    error = refusal(csv_of() + f"{IDS[2]},{1.3 * MS[2]}\n")
     assert "Lines 4 and 22" in error.message
     assert IDS[2] in error.message
 
@@ -248,7 +258,7 @@ def test_energy_of_some_subnets_only() -> None:
     assert found.notes == ("2 subnets have a latency and no energy.",)
     few = read(with_energy([*energies[:9], *[""] * 11]))
     assert few.energy_mj is None
-    assert "9 subnets only" in few.notes[0]
+    assert "of 9 subnets, and 10 are needed" in few.notes[0]
 
 
 def test_energies_that_cannot_be_meant() -> None:

@@ -54,6 +54,29 @@ def test_a_device_from_thirty_measurements(salnas: Space, built_in: Device, make
     assert device.threads == 4
 
 
+def test_the_file_says_how_many_threads_there_were(salnas: Space, built_in: Device, make_gadget: Any) -> None:
+    measured = replace(measurements(salnas, lambda rows: make_gadget(60).latency_ms(salnas, rows)), threads=2)
+    rng = np.random.default_rng(0)
+    assert make_device(salnas, Registration("pi-5"), measured, [built_in], rng).threads == 2
+    with pytest.raises(DeviceError, match="2 threads, not 4") as caught:
+        register(salnas, built_in, measured)
+    assert caught.value.field == "threads"
+
+
+def test_nothing_is_learnt_from_a_device_of_the_same_measurements(
+    salnas: Space, built_in: Device, make_gadget: Any, tmp_path: Path
+) -> None:
+    measured = measurements(salnas, lambda rows: make_gadget(60).latency_ms(salnas, rows))
+    saved = save_device(tmp_path, register(salnas, built_in, measured), measured)
+    registration, rng = Registration("again"), np.random.default_rng(0)
+    again = make_device(salnas, registration, measured, [built_in, saved], rng)
+    assert again.predictor.provenance["start"] == "cpu-1-thread"
+    others = replace(measured, latency_ms=1.001 * measured.latency_ms)
+    assert make_device(salnas, registration, others, [built_in, saved], rng).predictor.provenance[
+        "start"
+    ] == ("pi-5"), "one that was measured by itself is as good a start as any"
+
+
 def test_a_saved_device_is_found_again(
     salnas: Space, built_in: Device, make_gadget: Any, tmp_path: Path
 ) -> None:

@@ -93,6 +93,17 @@ def test_a_measurement_goes_on_where_it_stopped(pack: Path, tmp_path: Path) -> N
     assert len(after) == 6
 
 
+def test_another_number_of_threads_needs_another_table(pack: Path, tmp_path: Path) -> None:
+    folder = unpacked(pack, tmp_path)
+    assert run(folder, "--models", "1", "--rounds", "3").returncode == 0
+    before = (folder / "latency.csv").read_text()
+    refused = run(folder, "--models", "2", "--rounds", "3", "--threads", "2")
+    assert refused.returncode == 1
+    assert "threads 1, not 2" in refused.stderr
+    assert (folder / "latency.csv").read_text() == before
+    assert "as before" in run(folder, "--models", "1", "--rounds", "3").stdout
+
+
 def test_a_packed_zip_is_measured_too(pack: Path, tmp_path: Path) -> None:
     (tmp_path / "measure.py").write_bytes(SCRIPT.read_bytes())
     done = run(tmp_path, "--pack", str(pack), "--models", "1", "--rounds", "3")
