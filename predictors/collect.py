@@ -166,6 +166,8 @@ def collect_accuracy(
     done: dict[int, dict[str, Any]] = {}
     failed: dict[int, str] = {}
     began = time.perf_counter()
+    if progress:
+        progress(len(rows) - len(missing), len(rows))
 
     def save() -> None:
         if done:
@@ -259,6 +261,8 @@ def collect_latency(
     groups = [missing[start : start + plan.group] for start in range(0, len(missing), plan.group)]
     tasks = [(int(rng.integers(2**32)), group) for group in groups]
     done = len(rows) - len(missing)
+    if progress:
+        progress(done, len(rows))
     for index, timed in (executor or InProcess()).run(GroupTimer(space, prepare, plan), tasks, device=device):
         group = groups[index]
         if "reference_ms" not in full:

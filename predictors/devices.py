@@ -275,6 +275,21 @@ def save_device(folder: Path, device: Device, measured: Measurements) -> Device:
     return replace(device, table=table)
 
 
+def remove_device(folder: Path, name: str, space: Space) -> None:
+    """Forget a device that was learnt from a user's measurements. DeviceError for one that was timed here."""
+    device = load_device(folder, name, space)
+    if device.table is not None and device.table.suffix == ".parquet":
+        raise DeviceError(
+            f"The device {name} was timed by this program, subnet by subnet.",
+            field="device",
+            value=name,
+            remedy=f"If it is to go nevertheless, remove {device.table} and {predictor_path(folder, name)}.",
+        )
+    for path in (predictor_path(folder, name), energy_path(folder, name), device.table):
+        if path is not None:
+            path.unlink(missing_ok=True)
+
+
 def _plausible(
     space: Space, measured: Measurements, known: Sequence[Device]
 ) -> tuple[NDArray[np.bool_], list[str]]:

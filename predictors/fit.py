@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -30,7 +31,7 @@ from predictors.threads import one_blas_thread
 from predictors.timing import ON_CUDA, RUNTIMES, TimingPlan
 from supernet.checkpoint import file_fingerprint, load_supernet
 from supernet.data.registry import open_dataset
-from supernet.errors import DataError, SalnasError
+from supernet.errors import DataError, DeviceError, SalnasError
 from supernet.evaluate import build_evaluation_set
 from supernet.metric_names import METRICS
 from supernet.network import Supernet
@@ -77,6 +78,11 @@ PhotosOption = Annotated[int, typer.Option(min=1, help="Photos at the end of the
 DataOption = Annotated[str, typer.Option(help="Data set, by name or folder.")]
 ThreadsOption = Annotated[list[int], typer.Option(help="Threads of onnxruntime; repeat for several devices.")]
 RoundsOption = Annotated[int, typer.Option(min=3, help="Inferences of each subnet.")]
+
+MachineOption = Annotated[
+    str,
+    typer.Option(help="What to call this machine: devices NAME-1-thread and so on. Default cpu, or cuda."),
+]
 
 RESULTS = ROOT / "results"
 
@@ -140,11 +146,14 @@ def latency(
     runtime: Annotated[
         str, typer.Option(help=f"{', '.join(RUNTIMES[:-1])} or {RUNTIMES[-1]}.")
     ] = "onnxruntime",
+    machine: MachineOption = "",
     seed: SeedOption = 0,
 ) -> None:
     """Export subnets to ONNX and time them on this machine."""
     job = _job(supernet, results, seed)
-    measure_latency(job, subnets=subnets, threads=threads, rounds=rounds, runtime_name=runtime)
+    measure_latency(
+        job, subnets=subnets, threads=threads, rounds=rounds, runtime_name=runtime, machine=machine
+    )
 
 
 @app.command()
@@ -204,12 +213,17 @@ def measure_accuracy(
         rows = spread(rows_of_ids(supernet.space, _ids_of(front)), subnets)
     else:
         rows = covering_rows(supernet.space, np.random.default_rng(job.seed), subnets)
-    with shown_progress("Evaluating subnets") as step, cudnn.flags(enabled=True, allow_tf32=False):
+    path = job.folder / ACCURACY_TABLE
+    with (
+        _counted(path, "evaluated"),
+        shown_progress("Evaluating subnets") as step,
+        cudnn.flags(enabled=True, allow_tf32=False),
+    ):
         collect_accuracy(
             supernet,
             rows[first::step_of_part],
             evaluation,
-            job.folder / ACCURACY_TABLE,
+            path,
             identity,
             command=_command(),
             runtime=runtime_name if device == "cpu" else "masked",
@@ -256,24 +270,30 @@ def measure_latency(
     threads: list[int],
     rounds: int,
     runtime_name: str = "onnxruntime",
+    machine: str = "",
     executor: Executor | None = None,
 ) -> None:
-    """Add timed subnets to the latency table of each device; on an `executor`, where that device is."""
+    """Add timed subnets to the latency table of each device; on an `executor`, where that device is.
+
+    Devices are called by the name of the `machine`, see `timed_devices`. Raises DeviceError where one of that name
+    is another machine.
+    """
     from predictors.runtimes import describe_machine, runtime
 
     supernet = job.load()
     rng = np.random.default_rng(job.seed)
     rows = np.concatenate([pack_rows(supernet.space), covering_rows(supernet.space, rng, subnets)])[:subnets]
-    for device, number in timed_devices(threads, runtime_name).items():
+    for device, number in timed_devices(threads, runtime_name, machine).items():
         prepare = runtime(runtime_name, supernet, number)
         about = {**describe_machine(runtime_name), "runtime": runtime_name, "threads": number}
-        plan = TimingPlan(rounds=rounds)
-        with shown_progress(f"Timing subnets on {device}") as step:
+        plan, path = TimingPlan(rounds=rounds), table_path(job.folder, device)
+        _require_same_machine(path, device, about)
+        with _counted(path, f"timed on {device}"), shown_progress(f"Timing subnets on {device}") as step:
             collect_latency(
                 supernet.space,
                 rows,
                 prepare,
-                table_path(job.folder, device),
+                path,
                 {"device": about},
                 rng,
                 plan=plan,
@@ -347,13 +367,43 @@ def fit_latency_table(path: Path, space: Space, seed: int) -> LatencyPredictor:
     return fit_latency(space, table.rows(space), table.column("latency_ms"), rng, provenance=provenance)
 
 
-def timed_devices(threads: list[int], runtime_name: str = "onnxruntime") -> dict[str, int]:
-    """What this machine is called with each number of threads, or its GPU; the usual runtime goes without saying."""
+def timed_devices(threads: list[int], runtime_name: str = "onnxruntime", machine: str = "") -> dict[str, int]:
+    """What `machine` is called with each number of threads, or its GPU; the usual runtime goes without saying."""
     if runtime_name == ON_CUDA:
-        return {"cuda": 1}
+        return {f"{machine}-cuda" if machine else "cuda": 1}
     suffix = runtime_name.removeprefix("onnxruntime").strip("-")
     end = f"-{suffix}" if suffix else ""
-    return {f"cpu-{count}-thread{'s' if count > 1 else ''}{end}": count for count in threads}
+    return {f"{machine or 'cpu'}-{count}-thread{'s' * (count > 1)}{end}": count for count in threads}
+
+
+def _require_same_machine(path: Path, device: str, about: Mapping[str, Any]) -> None:
+    known = read_table(path).identity.get("device", {}) if path.exists() else about
+    differing = [
+        f"{name} {known.get(name)}, here {about[name]}" for name in about if known.get(name) != about[name]
+    ]
+    if differing:
+        raise DeviceError(
+            f"The device {device} is not this one: {'; '.join(differing)}.",
+            field="device",
+            value=device,
+            remedy="Give this machine a name of its own, such as --machine laptop.",
+        )
+
+
+@contextmanager
+def _counted(path: Path, what: str) -> Iterator[None]:
+    """Say how many subnets the table at `path` has after the block, however that ends."""
+
+    def count() -> int:
+        return len(read_table(path)) if path.exists() else 0
+
+    before = count()
+    try:
+        yield
+    finally:
+        new = count() - before
+        learn = "; `fit` learns from them" if new else ""
+        console.print(f"{before + new:,} subnets {what}, {new:,} of them now{learn}")
 
 
 def quality_table(lines: list[tuple[str, Quality, str]]) -> Display:

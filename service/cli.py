@@ -165,7 +165,7 @@ def search(
     as_json: JsonOption = False,
 ) -> None:
     """Find the Pareto front under constraints; without a limit, until it stops growing."""
-    from service.workbench import DEFAULT_OBJECTIVES, SearchRequest, Verification
+    from service.workbench import DEFAULT_OBJECTIVES, FRONT_TABLE, SearchRequest, Verification
     from supernet.files import write_atomic
 
     if resume and out is None:
@@ -229,7 +229,7 @@ def search(
                 **where,
             )
     if out is not None:
-        write_atomic(out / "subnets.csv", bench.front(result, request).table.to_csv(index=False))
+        write_atomic(out / FRONT_TABLE, bench.front(result, request).table.to_csv(index=False))
     _show_search(as_json, bench.front_json(result, request), out)
 
 
@@ -656,6 +656,12 @@ def collect(
         typer.Option(min=1, help="Measure on so many workers (Ray; RAY_ADDRESS joins a cluster)."),
     ] = None,
     device: Annotated[str, typer.Option(help="Where accuracy is evaluated: cpu or cuda.")] = "cpu",
+    machine: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="What to call this machine: devices NAME-1-thread and so on. Default: cpu."
+        ),
+    ] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Measure subnets and fit the predictors; the same command again continues where it stopped."""
@@ -671,13 +677,19 @@ def collect(
     from predictors.fit import Job, fit_all, measure_accuracy, measure_latency, timed_devices
 
     job, counts = Job(bench.file.path, bench.results, seed), threads or [1, 2]
-    devices = list(timed_devices(counts, runtime))
+    devices = list(timed_devices(counts, runtime, machine))
     with redirect_stdout(sys.stderr if as_json else sys.stdout), _workers(workers, devices) as executor:
         if what in ("accuracy", "all"):
             measure_accuracy(job, subnets=subnets, photos=photos, data=data, device=device, executor=executor)
         if what in ("latency", "all"):
             measure_latency(
-                job, subnets=timed, threads=counts, rounds=rounds, runtime_name=runtime, executor=executor
+                job,
+                subnets=timed,
+                threads=counts,
+                rounds=rounds,
+                runtime_name=runtime,
+                machine=machine,
+                executor=executor,
             )
         if what in ("fit", "all"):
             fit_all(job)
@@ -751,13 +763,33 @@ def device_add(
     quality = found["quality"]
     facts = [
         ("measured", f"{quality['n']:.0f} subnets"),
-        ("rank correlation", f"{quality['spearman']:.3f} (held out)"),
+        ("Spearman's ρ", f"{quality['spearman']:.3f} (held out)"),
+        ("Kendall's τ", f"{quality['kendall']:.3f} (held out)"),
         ("within 10 %", f"{quality['within_10']:.0%}"),
         ("energy within 10 %", _share(found["energy_quality"])),
         *([("learnt from", str(found["start"]))] if "start" in found else []),
         *(("note", note) for note in found["notes"]),
     ]
     _show(as_json, found, lambda: display.facts_view(name, "added", facts))
+
+
+@device_app.command("remove")
+def device_remove(
+    name: Annotated[str, typer.Argument(help="A device that was added.")],
+    supernet: SupernetOption = None,
+    server: ServerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Forget a device that was added, and its measurements."""
+    with _service(server) as service:
+        if service is not None:
+            service.client.remove_device(name)
+        else:
+            from predictors.devices import remove_device
+
+            bench = _workbench(supernet)
+            remove_device(bench.results / "predictors" / bench.id, name, bench.space)
+    _show(as_json, {"removed": name}, lambda: Text(f"{name} is forgotten"))
 
 
 def _added_device(

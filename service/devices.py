@@ -219,6 +219,8 @@ class DeviceRunner:
         rng = np.random.default_rng(int(request["sha256"][:16], 16))
         device = make_device(bench.space, registration, measured, known, rng)
         result: dict[str, Any] = {
+            "runtime": device.runtime,
+            "threads": device.threads,
             "quality": device.predictor.quality.to_json(),
             "held_out": device.predictor.held_out_to_json(),
             "notes": list(device.details.get("notes", ())),
@@ -300,7 +302,10 @@ class RegisteredDevices:
                     with _file(self._store.blob(job.id, ENERGY_PREDICTOR) or b"", ".safetensors") as path:
                         energy = load_latency(path, space, "energy")
                 content = self._store.blob(job.id, CSV) or b""
-                measured = by_column(read_measurements(content, space, unit=job.request["unit"]))
+                try:
+                    measured = by_column(read_measurements(content, space, unit=job.request["unit"]))
+                except DeviceError:  # an older version took a file that is refused today
+                    measured = {}
                 loaded[key] = _Known(latency, energy, measured)
             return loaded[key]
 
@@ -341,8 +346,8 @@ def _given(bench: Bench) -> Iterator[KnownDevice]:
 def _registered(job: Job) -> KnownDevice:
     return KnownDevice(
         id=str(job.request["name"]),
-        runtime=str(job.request["runtime"]),
-        threads=job.request["threads"],
+        runtime=str(job.result.get("runtime") or job.request["runtime"]),
+        threads=job.result.get("threads") or job.request["threads"],
         description=str(job.request["description"]),
         supernets=(),
         quality=job.result.get("quality"),

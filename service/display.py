@@ -111,10 +111,11 @@ def front_view(front: Mapping[str, Any], shown: int = _SHOWN) -> RenderableType:
         table.add_row(f"{mark} {subnet['id']}", resolution(subnet["resolution"]), *values)
     hidden = len(subnets) - len(kept)
     more = f", {hidden} between them not shown" if hidden else ""
+    device = front.get("device")
+    where = f"; latency on {device}" if device and "latency_ms" in quantities else ""
     legend = Text("◆ knee   * measured, others predicted", style="dim")
-    return Group(
-        _title("Pareto front", f"{len(subnets)} subnet{'s' * (len(subnets) != 1)}{more}"), table, legend
-    )
+    about = f"{len(subnets)} subnet{'s' * (len(subnets) != 1)}{more}{where}"
+    return Group(_title("Pareto front", about), table, legend)
 
 
 def front_facts(front: Mapping[str, Any]) -> Text:

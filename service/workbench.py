@@ -7,6 +7,7 @@ about a workbench changes afterwards, so any number of threads may use it.
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -53,6 +54,8 @@ T = TypeVar("T")
 DEFAULT_OBJECTIVES = ("accuracy", "latency_ms")
 DEFAULT_CHOICE = Choice("cc", "cpu-1-thread")
 CACHED_NETS = 8
+FRONT_TABLE = "subnets.csv"
+"""File, in the folder of a search, of its front as a table for people: with intervals and what was measured."""
 PREDICTED_SEARCH = "predicted"
 """Folder, in that of a verified search, of the search by predictions that it begins with."""
 
@@ -721,12 +724,15 @@ def stored_front(
     request = manifest.provenance.get("request", {}) if manifest else {}
     bare = StoredFront(front.table, front.objectives, (), 0.0)
     subnets = bare.subnets()
+    beside = _table_beside(record, front.table)
     for name in (o.name for o in front.objectives if o.name not in COSTS):
         said = front.table.get(f"{name}_predicted")
         for i, subnet in enumerate(subnets):
             value = subnet[name]
-            predicted, measured = (value, None) if said is None else (float(said.iloc[i]), value)
-            subnet[name] = {"predicted": predicted, "low": None, "high": None, "measured": measured}
+            known = {part: _number(beside, f"{name}_{part}", i) for part in ("low", "high", "measured")}
+            if said is not None:  # verified: what was measured is the value itself
+                known["measured"], value = value, float(said.iloc[i])
+            subnet[name] = {"predicted": value, **known}
     searched = manifest is not None and manifest.objectives == found.objectives
     return {
         "supernet": manifest.provenance.get("supernet") if manifest else None,
@@ -743,6 +749,30 @@ def stored_front(
         "seconds": manifest.seconds if manifest else None,
         "reason": manifest.reason if manifest else None,
     }
+
+
+def _table_beside(record: Record | SavedFront, front: pd.DataFrame) -> pd.DataFrame:
+    """The lines of a front as `salnas search --out` wrote them for people: intervals and what was measured, too."""
+    import pandas as pd
+
+    from search.record import Record
+
+    place = record.directory if isinstance(record, Record) else record.path
+    folder = place.parent if place.stem == "front" and place.is_file() else place
+    if not (folder / FRONT_TABLE).is_file():
+        return front
+    try:
+        known = pd.read_csv(folder / FRONT_TABLE).drop_duplicates("id").set_index("id")
+    except (OSError, ValueError, KeyError):  # people change it, and it is not the front itself
+        return front
+    return known.reindex(front["id"])
+
+
+def _number(table: pd.DataFrame, name: str, line: int) -> float | None:
+    import pandas as pd
+
+    value = pd.to_numeric(table[name], errors="coerce").iloc[line] if name in table else math.nan
+    return float(value) if math.isfinite(value) else None
 
 
 def _space_of_ids(ids: Sequence[str]) -> Space:

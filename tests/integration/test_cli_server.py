@@ -15,7 +15,6 @@ import pytest
 
 from search.islands import Ring
 from service.cli import run
-from service.client import Client
 from service.workbench import SearchRequest, Workbench
 from supernet.cost import cost
 from supernet.space import get_space
@@ -180,8 +179,7 @@ def test_a_device_of_mine(salnas: Salnas, service: tuple[str, Path]) -> None:
     (listed,) = [d for d in salnas("device", "list", server=True)["devices"] if d["name"] == "phone"]
     assert (listed["threads"], listed["quality"]) == (None, replaced["quality"])
     assert salnas("device", "add", "phone", second, server=True) == replaced
-    with Client(service[0]) as client:
-        client.remove_device("phone")
+    assert salnas("device", "remove", "phone", server=True) == {"removed": "phone"}
     assert "phone" not in [d["name"] for d in salnas("device", "list", server=True)["devices"]]
 
 

@@ -17,6 +17,7 @@ from predictors.devices import (
     make_device,
     measured_on,
     predictor_path,
+    remove_device,
     save_device,
     table_path,
 )
@@ -96,6 +97,22 @@ def test_a_saved_device_is_found_again(
     stored = read_measurements(again.table, salnas)
     assert stored.ids == measured.ids
     assert (stored.latency_ms == measured.latency_ms).all()
+
+
+def test_a_device_is_forgotten_and_one_that_was_timed_here_is_not(
+    salnas: Space, built_in: Device, make_gadget: Any, tmp_path: Path
+) -> None:
+    measured = measurements(salnas, lambda rows: make_gadget(61).latency_ms(salnas, rows))
+    save_device(tmp_path, register(salnas, built_in, measured), measured)
+    remove_device(tmp_path, "pi-5", salnas)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(DeviceError, match="no device"):
+        remove_device(tmp_path, "pi-5", salnas)
+    built_in.predictor.save(predictor_path(tmp_path, "cpu-1-thread"))
+    table_path(tmp_path, "cpu-1-thread").write_bytes(b"hours of work")
+    with pytest.raises(DeviceError, match="timed by this program"):
+        remove_device(tmp_path, "cpu-1-thread", salnas)
+    assert table_path(tmp_path, "cpu-1-thread").exists()
 
 
 def test_a_device_that_was_timed_here_says_which_machine_that_is(

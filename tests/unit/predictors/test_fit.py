@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from predictors import fit
+from predictors import fit, runtimes
 from predictors.accuracy import load_accuracy
-from predictors.devices import load_device
+from predictors.devices import load_device, table_path
 from predictors.executors import InProcess
+from predictors.runtimes import describe_machine
 from predictors.tables import read_table
 from supernet.checkpoint import file_fingerprint, save_supernet
-from supernet.errors import CheckpointError, DataError, PredictorError
+from supernet.errors import CheckpointError, DataError, DeviceError, PredictorError
 from supernet.network import Supernet
 
 
@@ -61,6 +62,22 @@ def test_more_subnets_are_added_to_those_there(results: Path) -> None:
     assert len(after) == 26
     with pytest.raises(DataError, match="data"):
         run(results, "accuracy", "--subnets", "26", "--photos", "5", "--data", "synthetic")
+
+
+def test_another_machine_needs_a_name_of_its_own(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = describe_machine()
+    monkeypatch.setattr(runtimes, "describe_machine", lambda _: {**here, "processor": "Abacus"})
+    path = results / "predictors" / "tiny-x" / "latency-cpu-1-thread.parquet"
+    before = path.read_bytes()
+    words = ["--subnets", "12", "--threads", "1", "--rounds", "3"]
+    with pytest.raises(DeviceError, match="here Abacus") as caught:
+        run(results, "latency", *words)
+    assert "--machine" in (caught.value.remedy or "")
+    assert path.read_bytes() == before
+    shown = run(results, "latency", *words, "--machine", "wooden")
+    assert "12 subnets timed on wooden-1-thread, 12 of them now" in shown.replace("\n", " ")
+    assert "0 of them now" in run(results, "latency", *words, "--machine", "wooden")
+    table_path(results / "predictors" / "tiny-x", "wooden-1-thread").unlink()
 
 
 def test_tables_do_not_say_on_whose_disk_they_were_made(results: Path) -> None:

@@ -44,6 +44,11 @@ def test_devices_are_called_by_threads_and_runtime() -> None:
     assert timed_devices([1, 2]) == {"cpu-1-thread": 1, "cpu-2-threads": 2}
     assert list(timed_devices([2], "torch")) == ["cpu-2-threads-torch"]
     assert list(timed_devices([1], "onnxruntime-int8")) == ["cpu-1-thread-int8"]
+    assert list(timed_devices([1, 2], "openvino", "laptop")) == [
+        "laptop-1-thread-openvino",
+        "laptop-2-threads-openvino",
+    ]
+    assert list(timed_devices([1], ON_CUDA, "jetson")) == ["jetson-cuda"]
     assert timed_devices([1, 2], ON_CUDA) == {"cuda": 1}, "whatever the CPU does meanwhile"
     assert "gpu" in describe_machine(ON_CUDA)
 

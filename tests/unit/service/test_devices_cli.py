@@ -61,6 +61,8 @@ def test_a_device_is_added_listed_and_replaced(
     assert code == 2
     assert "--replace" in found["error"]["remedy"]
     assert told(capsys, *words, "--replace")[0] == 0
+    assert told(capsys, "device", "remove", "pi5") == (0, {"removed": "pi5"})
+    assert "pi5" not in [device["name"] for device in told(capsys, "device", "list")[1]["devices"]]
 
 
 def test_an_added_device_is_searched_for_with_its_energy(
