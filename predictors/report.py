@@ -386,8 +386,9 @@ def sampling_report(page: Page, space: Space, rng: np.random.Generator, n: int =
     edges = np.linspace(0.0, 1.0, 2 * BANDS + 1)
     counts = {name: np.histogram(level, edges)[0] for name, level in levels.items()}
     page.say(
-        f"## What is measured: {n} subnets",
-        "How many lie in each tenth between the smallest and the largest subnet of their resolution, by log macs.",
+        "## How subnets are drawn",
+        f"Of {n} subnets, how many lie in each tenth between the smallest and the largest of their resolution, by log"
+        " macs: drawn to cover the sizes, as collecting does, and with every gene drawn by itself, for comparison.",
     )
     names = [f"{100 * low:.0f}–{100 * high:.0f} %" for low, high in pairwise(edges)]
     page.show("sampling", pd.DataFrame({"size": names, **counts}))
@@ -406,12 +407,13 @@ def accuracy_report(page: Page, table: Table, space: Space, rng: np.random.Gener
         f"## Accuracy, {len(rows)} subnets",
         "Every figure is of subnets in folds that were held out. `drawn` is Kendall's τ among the"
         f" {int(drawn.sum())} subnets that were drawn to cover the space, without those of fronts, which are measured"
-        " because a search returns them and lie close together. `coverage` is of 90 % intervals. `halves` is"
-        " Kendall's τ between the means over two halves of the photos, `reliability` the correlation to expect"
-        " between these photos and as many others: a predictor can learn these photos better than that, but what"
-        " it then knows is of these photos."
-        + " `recalibrated` is the noise ceiling, τ between two evaluations with batch-norm statistics of different"
-        " training photos (`make bench-statistics`)." * bool(twice),
+        " because a search returns them and lie close together. `mae` is in units of the metric, `coverage` of 90 %"
+        " intervals. `halves` is Kendall's τ between the means over two halves of the photos, `reliability` the r"
+        " (Pearson) to expect between the means over these photos and over as many others. The predictor is fitted to"
+        " these photos and judged on them, so it can agree with them better than other photos would."
+        + " `recalibrated` is τ between two evaluations with batch-norm statistics of different training photos"
+        " (`make bench-statistics`): what the ranking owes to them. The predictor is judged with those that ship,"
+        " which is why it can be above." * bool(twice),
     )
     lines = [
         _line(one, rng)
@@ -423,7 +425,11 @@ def accuracy_report(page: Page, table: Table, space: Space, rng: np.random.Gener
     page.show("accuracy", pd.DataFrame(lines))
     shown = [held["cc"], held["nss"], held["kld"]]
     plot_held_out(shown, page.picture("predicted against measured", "predictors-accuracy.png"), _UNITS)
-    page.say("### Models of CC")
+    page.say(
+        "### Models of CC",
+        "On other folds. The stack weighs all four: where it is no better than the Gaussian process alone, that is"
+        " taken, which is as fast as a search needs.",
+    )
     models = compare(space, rows, table.column("cc"), rng)
     page.show("models", pd.DataFrame([{"model": name, **_figures(q)} for name, q in models.items()]))
     page.say("### CC from fewer subnets")
@@ -444,12 +450,14 @@ def accuracy_report(page: Page, table: Table, space: Space, rng: np.random.Gener
         " photo of all subnets, or to all photos of every other subnet.",
     )
     page.show("photos", by_photos(table, space, rows, np.random.default_rng(seed)))
-    page.say("### CC by size")
+    page.say(
+        "### CC by size", "In fifths by log macs within the resolution; `half width` of the intervals, in CC."
+    )
     page.show("accuracy_by_size", by_band(held["cc"]))
     page.say(
         "### CC under a budget",
-        "Best subnet of the table within a share of the largest macs: the best that was measured, what the"
-        " predictor (that has not seen it) says of that one, and the measured CC of the one that it prefers.",
+        "Best subnet among the cheapest of the table, by macs: the best that was measured, what the predictor (that"
+        " has not seen it) says of that one, and the measured CC of the one that it prefers.",
     )
     page.show("budgets", by_budget(held["cc"]))
     page.say("### CC by gene", "Mean residual (measured minus predicted) and mean error at each choice.")
@@ -531,13 +539,13 @@ def latency_report(page: Page, tables: Mapping[str, Table], space: Space, rng: n
     page.say(
         "## Latency",
         "`noise` is the median relative standard error of a measurement; `perfect` columns are what a predictor"
-        " without any error would show beside measurements with that noise.",
+        " without any error would show beside measurements with that noise. `mae` is in milliseconds.",
     )
     page.show("latency", pd.DataFrame(lines))
     page.say(
         "### What the parts of the model are worth",
         "Share of predictions within 5 %: from the work of operations alone, with whole blocks of channels, and with"
-        " the correction by genes and identity shortcuts.",
+        " the correction by genes and identity shortcuts. On other folds: one subnet more or less is 0.3 to 0.9 %.",
     )
     parts = [{"target": device, **latency_parts(table, space, seed)} for device, table in tables.items()]
     page.show("latency_parts", pd.DataFrame(parts))
@@ -548,7 +556,7 @@ def latency_report(page: Page, tables: Mapping[str, Table], space: Space, rng: n
     page.say("### From fewer subnets")
     page.show("latency_learning", _curve_frame(curves, "within_10"))
     for one in held:
-        page.say(f"### {one.target} by size")
+        page.say(f"### {one.target} by size", "`half width` of the intervals, as a share of the latency.")
         page.show(f"latency_by_size_{one.target}", by_band(one))
 
 
@@ -590,7 +598,9 @@ def transfer_report(page: Page, tables: Mapping[str, Table], space: Space, rng: 
                     continue
                 new = transfer_latency(space, predictors, rows[seen], truth[seen], rng)
                 found = quality(truth[unseen], new.predict(rows[unseen]).mean)
-                about: dict[str, Any] = {"device": device, "known": start, "measured": n, "tested": found.n}
+                taken = str(new.provenance["start"])
+                about: dict[str, Any] = {"device": device, "known": start, "start": taken, "measured": n}
+                about["tested"] = found.n
                 within = {"≤5 %": found.within_5, "≤10 %": found.within_10}
                 lines.append({**about, "spearman": found.spearman, "kendall": found.kendall, **within})
     if lines:

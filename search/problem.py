@@ -16,6 +16,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -346,8 +347,10 @@ def _no_choice(clause: Clause, gene: GeneLike, texts: list[str]) -> InvalidConst
 
 
 def _unknown(field: str, name: str, known: Sequence[str]) -> InvalidConstraint:
+    alike = [one for one in known if one.startswith(name)] or get_close_matches(name, known, 3, 0.5)
+    meant = f"Did you mean {' or '.join(alike[:3])}? " if name and alike else ""
     return InvalidConstraint(
-        f"{name!r} is unknown here.", field=field, value=name, remedy=f"Known: {', '.join(known)}."
+        f"{name!r} is unknown here.", field=field, value=name, remedy=f"{meant}Known: {', '.join(known)}."
     )
 
 

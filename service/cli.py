@@ -733,7 +733,7 @@ def device_pack(
             bench = _workbench(supernet)
             write_pack(bench.space, pack_rows(bench.space, models), exporter(bench.supernet), target)
     found = {"file": str(target), "models": models, "bytes": target.stat().st_size}
-    lines = f"{target}: unpack it on the device, pip install numpy onnxruntime, python measure.py --help"
+    lines = f"{target}\nOn the device: unpack it, pip install numpy onnxruntime, python measure.py --help"
     _show(as_json, found, lambda: Text(lines))
 
 
