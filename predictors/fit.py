@@ -22,7 +22,7 @@ from torch.backends import cudnn
 from predictors.accuracy import AccuracyPredictors, fit_accuracy
 from predictors.collect import LastPhotos, collect_accuracy, collect_latency
 from predictors.devices import predictor_path, table_path
-from predictors.executors import Executor
+from predictors.executors import Executor, InProcess
 from predictors.latency import LatencyPredictor, fit_latency
 from predictors.pack import pack_rows
 from predictors.ranking import FOLDS, Quality
@@ -285,7 +285,9 @@ def measure_latency(
     rows = np.concatenate([pack_rows(supernet.space), covering_rows(supernet.space, rng, subnets)])[:subnets]
     for device, number in timed_devices(threads, runtime_name, machine).items():
         prepare = runtime(runtime_name, supernet, number)
-        about = {**describe_machine(runtime_name), "runtime": runtime_name, "threads": number}
+        # Where the device is: on an executor that is another machine.
+        ((_, described),) = (executor or InProcess()).run(describe_machine, [runtime_name], device=device)
+        about = {**described, "runtime": runtime_name, "threads": number}
         plan, path = TimingPlan(rounds=rounds), table_path(job.folder, device)
         _require_same_machine(path, device, about)
         with _counted(path, f"timed on {device}"), shown_progress(f"Timing subnets on {device}") as step:

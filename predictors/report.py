@@ -542,10 +542,12 @@ def latency_report(page: Page, tables: Mapping[str, Table], space: Space, rng: n
         " without any error would show beside measurements with that noise. `mae` is in milliseconds.",
     )
     page.show("latency", pd.DataFrame(lines))
+    counts = [len(table) for table in tables.values()]
     page.say(
         "### What the parts of the model are worth",
         "Share of predictions within 5 %: from the work of operations alone, with whole blocks of channels, and with"
-        " the correction by genes and identity shortcuts. On other folds: one subnet more or less is 0.3 to 0.9 %.",
+        " the correction by genes and identity shortcuts. On other folds: one subnet more or less is"
+        f" {100 / max(counts):.1f} to {100 / min(counts):.1f} %.",
     )
     parts = [{"target": device, **latency_parts(table, space, seed)} for device, table in tables.items()]
     page.show("latency_parts", pd.DataFrame(parts))

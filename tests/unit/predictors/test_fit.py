@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,6 +80,25 @@ def test_another_machine_needs_a_name_of_its_own(results: Path, monkeypatch: pyt
     assert "12 subnets timed on wooden-1-thread, 12 of them now" in shown.replace("\n", " ")
     assert "0 of them now" in run(results, "latency", *words, "--machine", "wooden")
     table_path(results / "predictors" / "tiny-x", "wooden-1-thread").unlink()
+
+
+class Elsewhere(InProcess):
+    """Works on another machine."""
+
+    def run(
+        self, function: Callable[[Any], Any], tasks: Sequence[Any], *, device: str | None = None
+    ) -> Iterator[tuple[int, Any]]:
+        for index, found in super().run(function, tasks, device=device):
+            assert device == "remote-1-thread"
+            yield index, {**found, "processor": "Abacus"} if function is describe_machine else found
+
+
+def test_a_table_names_the_machine_that_timed(results: Path) -> None:
+    job = fit.Job(results / "supernets" / "tiny-x.safetensors", results, 0)
+    fit.measure_latency(job, subnets=2, threads=[1], rounds=3, machine="remote", executor=Elsewhere())
+    path = table_path(job.folder, "remote-1-thread")
+    assert read_table(path).identity["device"]["processor"] == "Abacus"
+    path.unlink()
 
 
 def test_tables_do_not_say_on_whose_disk_they_were_made(results: Path) -> None:
