@@ -92,6 +92,18 @@ def wait_for(what: Callable[[], bool], seconds: float = 300.0) -> None:
         time.sleep(0.02)
 
 
+def ended_job(client: httpx.Client, path: str) -> dict[str, Any]:
+    """The job at `path`, when it has ended."""
+    job: dict[str, Any] = {}
+
+    def has_ended() -> bool:
+        job.update(client.get(path).json())
+        return job["state"] not in ("queued", "running")
+
+    wait_for(has_ended)
+    return job
+
+
 async def load(port: int, path: str, body: Any, rate: float, seconds: float) -> list[float]:
     """Latencies in milliseconds of requests that are due `rate` times a second."""
     content = json.dumps(body).encode()
@@ -170,13 +182,7 @@ def one_after_the_other(ask: Callable[[], Any], n: int) -> list[float]:
 def export(client: httpx.Client, arch: str) -> None:
     """From the request to the last byte of the file."""
     answer = client.post("/v1/exports", json={"arch": arch}).raise_for_status()
-    job: dict[str, Any] = {}
-
-    def has_ended() -> bool:
-        job.update(client.get(answer.headers["location"]).json())
-        return job["state"] not in ("queued", "running")
-
-    wait_for(has_ended)
+    job = ended_job(client, answer.headers["location"])
     client.get(job["links"]["file"]).raise_for_status()
 
 
@@ -211,8 +217,7 @@ def measure(client: httpx.Client, bare: httpx.Client, rate: float, seconds: floa
     job = client.post("/v1/searches", json={"evaluations": ENDLESS, "seed": 1}).raise_for_status().json()
     lines += both(", while a search runs")
     client.post(f"{job['links']['self']}:cancel")
-    wait_for(lambda: client.get(job["links"]["self"]).json()["state"] not in ("queued", "running"))
-    if (state := client.get(job["links"]["self"]).json()["state"]) != "cancelled":
+    if (state := ended_job(client, job["links"]["self"])["state"]) != "cancelled":
         raise SystemExit(f"The search beside the load {state} before the load ended: let it take longer.")
     fresh = {**QUERY, "fresh": True}
     lines.append(

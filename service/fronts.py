@@ -27,7 +27,8 @@ from service.estimates import COSTS, ON_DEVICE, Choice, Estimates
 from supernet.errors import InvalidConstraint
 from supernet.space import Rows
 
-_ASIDE = ("low", "high", "measured")
+ASIDE = ("low", "high", "measured")
+"""What stands beside a predicted quantity: columns such as accuracy_low."""
 _META = b"salnas"
 
 
@@ -88,7 +89,7 @@ class StoredFront:
 
     def subnets(self) -> list[dict[str, Any]]:
         """Plain data for each subnet: predicted quantities with bounds, exact ones as numbers, resolution."""
-        aside = {f"{name}_{part}" for name in self.predicted for part in ("predicted", *_ASIDE)}
+        aside = {f"{name}_{part}" for name in self.predicted for part in ("predicted", *ASIDE)}
         quantities = [str(c) for c in self.table.columns if c not in aside and _is_quantity(str(c), self)]
         columns = {str(name): self.table[name].tolist() for name in self.table.columns}
         return [
@@ -105,7 +106,7 @@ class StoredFront:
         if name not in self.predicted:
             return int(columns[name][i]) if name in COSTS else columns[name][i]
         said = columns.get(f"{name}_predicted", columns[name])
-        parts = {"predicted": said[i], **{part: columns[f"{name}_{part}"][i] for part in _ASIDE}}
+        parts = {"predicted": said[i], **{part: columns[f"{name}_{part}"][i] for part in ASIDE}}
         return {
             part: value if value is not None and np.isfinite(value) else None for part, value in parts.items()
         }

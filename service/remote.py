@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 RECORD = "search.json"
 """File, in the folder of `--out`, that names the search and holds its front."""
 
-FRONT = "subnets.csv"
-
 _MEASURED = ("measurements", "failures", "rounds")
 
 
@@ -68,7 +66,9 @@ class Remote:
         self.client.wait(job["id"])
         found = self.front(job["id"])
         if out is not None:
-            self.client.front_file(job["id"], out / FRONT)
+            from service.workbench import FRONT_TABLE
+
+            self.client.front_file(job["id"], out / FRONT_TABLE)
             write_atomic(out / RECORD, json.dumps(found, ensure_ascii=False))
         return found
 

@@ -722,17 +722,8 @@ def stored_front(
     front = front.within(constraints) if constraints else front
     front = front if best is None else front.best(best, by)
     request = manifest.provenance.get("request", {}) if manifest else {}
-    bare = StoredFront(front.table, front.objectives, (), 0.0)
-    subnets = bare.subnets()
-    beside = _table_beside(record, front.table)
-    for name in (o.name for o in front.objectives if o.name not in COSTS):
-        said = front.table.get(f"{name}_predicted")
-        for i, subnet in enumerate(subnets):
-            value = subnet[name]
-            known = {part: _number(beside, f"{name}_{part}", i) for part in ("low", "high", "measured")}
-            if said is not None:  # verified: what was measured is the value itself
-                known["measured"], value = value, float(said.iloc[i])
-            subnet[name] = {"predicted": value, **known}
+    predicted = tuple(o.name for o in front.objectives if o.name not in COSTS)
+    table = front.table.assign(**_known_of(predicted, front.table, _table_beside(record, front.table)))
     searched = manifest is not None and manifest.objectives == found.objectives
     return {
         "supernet": manifest.provenance.get("supernet") if manifest else None,
@@ -742,7 +733,7 @@ def stored_front(
         "device": request.get("device"),
         "accuracy_metric": request.get("metric", DEFAULT_CHOICE.metric),
         "seed": manifest.seed if manifest else None,
-        "subnets": subnets,
+        "subnets": StoredFront(table, front.objectives, predicted, 0.0).subnets(),
         "knee": front.knee,
         "hypervolume": manifest.hypervolume if manifest and searched else None,
         "evaluations": manifest.evaluations if manifest else None,
@@ -768,11 +759,18 @@ def _table_beside(record: Record | SavedFront, front: pd.DataFrame) -> pd.DataFr
     return known.reindex(front["id"])
 
 
-def _number(table: pd.DataFrame, name: str, line: int) -> float | None:
+def _known_of(quantities: Sequence[str], front: pd.DataFrame, beside: pd.DataFrame) -> dict[str, Any]:
+    """Intervals and measured values of `quantities`, by column, from `beside`, line for line; NaN where unknown."""
     import pandas as pd
 
-    value = pd.to_numeric(table[name], errors="coerce").iloc[line] if name in table else math.nan
-    return float(value) if math.isfinite(value) else None
+    from service.fronts import ASIDE
+
+    found: dict[str, Any] = {}
+    for column in (f"{name}_{part}" for name in quantities for part in ASIDE):
+        numbers = pd.to_numeric(beside[column], errors="coerce") if column in beside else None
+        found[column] = math.nan if numbers is None else numbers.to_numpy(np.float64)
+    verified = [name for name in quantities if f"{name}_predicted" in front]
+    return found | {f"{name}_measured": front[name] for name in verified}
 
 
 def _space_of_ids(ids: Sequence[str]) -> Space:

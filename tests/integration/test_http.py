@@ -678,6 +678,19 @@ async def test_a_device_of_ones_own(settings: Settings) -> None:
         is_problem(gone, 422, "invalid-device")
 
 
+async def test_a_device_has_the_threads_that_its_file_names(settings: Settings) -> None:
+    heading, *lines = measured().decode().splitlines()
+    content = "\n".join([f"{heading},threads", *(f"{line},2" for line in lines)]).encode()
+    async with running(settings) as client:
+        answer = await client.post("/v1/devices", **device_form("board", content))
+        assert (await fitted(client, answer.headers["location"]))["threads"] == 2
+        answer = await client.post("/v1/devices", **device_form("other", content, threads="3"))
+        other = await fitted(client, answer.headers["location"])
+        assert other["state"] == "failed", other
+        mixed = await client.post("/v1/devices", **device_form("mixed", content[:-1] + b"1"))
+        assert is_problem(mixed, 422, "invalid-device")["field"] == "threads"
+
+
 async def test_the_energy_of_a_device_is_searched_for(settings: Settings) -> None:
     heading, *lines = measured().decode().splitlines()
     content = "\n".join(

@@ -141,13 +141,23 @@ def test_a_device_with_numpy_and_onnxruntime_alone(
     assert found.runtime == f"onnxruntime {onnxruntime.__version__}"
 
 
+def write_onnxruntime(folder: Path, version: str, session: str, *more_providers: str) -> None:
+    """Another onnxruntime for the script in `folder`: a version, the code of its sessions, what it has."""
+    providers = [*more_providers, "CPUExecutionProvider"]
+    (folder / "onnxruntime.py").write_text(
+        f"__version__ = {version!r}\n"
+        "class SessionOptions: pass\n"
+        f"def get_available_providers(): return {providers}\n"
+        f"{session}\n"
+    )
+
+
 def test_an_onnxruntime_that_is_too_old_says_so(pack: Path, tmp_path: Path) -> None:
     folder = unpacked(pack, tmp_path)
-    (folder / "onnxruntime.py").write_text(
-        "__version__ = '1.8.0'\n"
-        "class SessionOptions: pass\n"
-        "def get_available_providers(): return ['CPUExecutionProvider']\n"
-        "def InferenceSession(*a, **k): raise RuntimeError('Unsupported model IR version: 8')\n"
+    write_onnxruntime(
+        folder,
+        "1.8.0",
+        "def InferenceSession(*a, **k): raise RuntimeError('Unsupported model IR version: 8')",
     )
     done = run(folder)
     assert done.returncode == 1
@@ -157,14 +167,12 @@ def test_an_onnxruntime_that_is_too_old_says_so(pack: Path, tmp_path: Path) -> N
 
 def test_a_gpu_that_onnxruntime_passes_over_is_not_timed(pack: Path, tmp_path: Path) -> None:
     folder = unpacked(pack, tmp_path)
-    (folder / "onnxruntime.py").write_text(
-        "__version__ = '1.30.0'\n"
-        "class SessionOptions: pass\n"
-        "class InferenceSession:\n"
-        "    def __init__(self, *a, **k): pass\n"
-        "    def get_providers(self): return ['CPUExecutionProvider']\n"
-        "def get_available_providers(): return ['CUDAExecutionProvider', 'CPUExecutionProvider']\n"
-    )
+    session = """
+class InferenceSession:
+    def __init__(self, *a, **k): pass
+    def get_providers(self): return ['CPUExecutionProvider']
+"""
+    write_onnxruntime(folder, "1.30.0", session, "CUDAExecutionProvider")
     done = run(folder, "--provider", "CUDAExecutionProvider")
     assert done.returncode == 1
     assert "cannot run on CUDAExecutionProvider" in done.stderr
