@@ -23,9 +23,10 @@ from service.supernets import find_supernet
 from supernet.checkpoint import file_fingerprint
 from supernet.data.registry import open_dataset
 from supernet.evaluate import build_evaluation_set, evaluate_net
-from supernet.finetune import FinetuneConfig, finetune, mixed, taught
+from supernet.finetune import FinetuneConfig, finetune
 from supernet.network import SaliencyNet
 from supernet.processor import chosen_precision
+from supernet.pseudo_labels import mixed, taught
 from supernet.workshop import Job, settle, starting_net, subnet_of, training_photos
 
 VARIANTS = ((0, "teacher"), (1, "teacher"), (0, "truth"), (0, "both"), (1, "both"))

@@ -73,7 +73,13 @@ def train_command(
     distillation: Annotated[
         str, typer.Option(help=f"What subnets learn from besides the truth: {_names('distillation')}")
     ] = _DEFAULTS.distillation,
-    alpha: Annotated[float, typer.Option(help="Share of the truth in self-kd.")] = _DEFAULTS.alpha,
+    alpha: Annotated[
+        float, typer.Option(help="Share of the truth in self-kd, and beside a teacher.")
+    ] = _DEFAULTS.alpha,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(help="Trained supernet, whose largest subnet's maps are mixed into the truths."),
+    ] = None,
     optimizer: Annotated[str, typer.Option(help=_names("optimizer"))] = _DEFAULTS.optimizer,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = _DEFAULTS.learning_rate,
     schedule: Annotated[
@@ -123,6 +129,7 @@ def train_command(
             loss=loss,
             distillation=distillation,
             alpha=alpha,
+            teacher=teacher,
             optimizer=optimizer,
             learning_rate=learning_rate,
             schedule=schedule,

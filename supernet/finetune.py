@@ -31,13 +31,12 @@ from supernet.data.files import list_photos
 from supernet.data.sample import Dataset
 from supernet.distill import binary_loss, hint_loss, probability_loss
 from supernet.errors import CheckpointError, DataError, SettingsError
-from supernet.images import load_image, normalise, resize_maps, resize_photo, resize_photos
+from supernet.images import load_image, resize_maps, resize_photo, resize_photos
 from supernet.losses import cc_loss, saliency_loss
 from supernet.network import SaliencyNet
 from supernet.processor import kept_memory, training_threads
 from supernet.prune import STRENGTH, DynamicDecay, parameter_groups, watched_layers
 from supernet.settings_checks import require_at_least, require_choices, require_learning_rate
-from supernet.teacher import as_target
 from supernet.training_state import optimizer_tensors, part, restore_optimizer
 
 WARM_UP_STEPS = 20
@@ -46,7 +45,6 @@ MAP_SHARE = 3
 """Photos are so many times as high and wide as the maps of a loss."""
 _LOGIT_LIMIT = 1e-4
 _TINY = 1e-12
-_AT_ONCE = 8
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "loss": ("saliency", "binary", "probability"),
@@ -362,29 +360,6 @@ def _blank(n: int, size: tuple[int, int], maps: tuple[int, int], names: tuple[st
 
 def _pixels(image: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
     return np.asarray(resize_photo(image, size)).transpose(2, 0, 1)
-
-
-@torch.inference_mode()
-def taught(
-    teacher: nn.Module, photos: TrainingCache, *, progress: Progress = lambda *_: None
-) -> TrainingCache:
-    """The same photos with the maps of `teacher`, maximum 1, and no fixations."""
-    teacher.eval()
-    size = (photos.maps.shape[1], photos.maps.shape[2])
-    maps = np.empty(photos.maps.shape, np.float16)
-    for start in range(0, len(photos), _AT_ONCE):
-        stop = min(start + _AT_ONCE, len(photos))
-        x = normalise(torch.from_numpy(photos.images[start:stop]))
-        maps[start:stop] = as_target(teacher(resize_photos(x, _resolution(teacher))), size).numpy()
-        progress("teacher", stop, len(photos))
-    return replace(photos, maps=maps, counts=np.zeros_like(photos.counts))
-
-
-def mixed(truth: TrainingCache, from_teacher: TrainingCache) -> TrainingCache:
-    """The mean of truths and a teacher's maps. A cross-entropy is linear in its target: that against the mean is
-    half the sum of those against both (FastSal, equation 2)."""
-    maps = (truth.maps.astype(np.float32) + from_teacher.maps.astype(np.float32)) / 2
-    return replace(truth, maps=maps.astype(np.float16))
 
 
 # --- a run between two epochs ---------------------------------------------------------------------------

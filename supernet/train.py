@@ -30,6 +30,7 @@ from supernet.calibrate import fit_statistics, measure_statistics
 from supernet.checkpoint import load_supernet, read_tensors, save_supernet, write_tensors
 from supernet.data.cache import TrainingCache, batches, build_cache, mix
 from supernet.data.registry import open_dataset
+from supernet.data.sample import Dataset
 from supernet.errors import CheckpointError, SettingsError
 from supernet.files import write_atomic
 from supernet.foreign import import_public
@@ -39,6 +40,7 @@ from supernet.masked import masked_forward
 from supernet.monitor import Board, EnergyMeter
 from supernet.network import DROP_RATE, Supernet
 from supernet.processor import kept_memory, training_threads
+from supernet.pseudo_labels import mixed, supernet_labels
 from supernet.sampling import covering_rows
 from supernet.settings_checks import require_at_least, require_choices, require_learning_rate
 from supernet.space import Arch, get_space
@@ -79,7 +81,9 @@ class TrainConfig:
     encoder_rate: learning rate of the encoder relative to the decoder, which starts from random weights.
     loss: what is minimised, a combination of `losses.LOSSES`.
     distillation: what subnets learn from, one of `teacher.DISTILLATIONS`.
-    alpha: the share of the truth in the targets of self-kd, from 0 (the teacher alone) to 1.
+    alpha: the share of the truth in the targets of self-kd and of a `teacher`, from 0 (the teacher alone) to 1.
+    teacher: a trained supernet, whose largest subnet says what training photos yield (`pseudo_labels`), mixed with
+        the truth, or None for the truth alone.
     schedule: the learning rate in "cosine", one with a linear warm-up, or "restarts", cosines of `restart_epochs`
         one after the other, set once an epoch, as published.
     accumulate: batches whose gradients are averaged for one update.
@@ -112,6 +116,7 @@ class TrainConfig:
     loss: str = "cc+kld+nss"
     distillation: str = "none"
     alpha: float = 0.5
+    teacher: Path | None = None
     optimizer: str = "sgd"
     learning_rate: float = 0.05
     schedule: str = "cosine"
@@ -186,6 +191,13 @@ class TrainConfig:
                 value=self.alpha,
                 remedy="It is a share from 0 to 1, such as 0.5.",
             )
+        if self.teacher and self.distillation != "none":
+            raise SettingsError(
+                f"The supernet {self.teacher} teaches, and {self.distillation} would too.",
+                field="distillation",
+                value=self.distillation,
+                remedy="Leave --distillation or --teacher out.",
+            )
         if self.distillation == "in-place" and self.largest_every > 1:
             raise SettingsError(
                 "In-place distillation needs the largest subnet in every step.",
@@ -249,7 +261,7 @@ def train(config: TrainConfig, *, progress: Progress = lambda *_: None, resume: 
 def _train(config: TrainConfig, progress: Progress, resume: bool) -> Path:
     started = time.time()
     board, meter = Board(config.tensorboard), EnergyMeter(config.energy_country)
-    training, held_out = load_training_data(config)
+    training, held_out = load_training_data(config, progress)
     run = _load_state(config) if resume and _state_path(config).exists() else _start(config, training)
     steps = len(training) // config.batch_size
     for epoch in range(len(run.history), config.epochs):
@@ -270,12 +282,15 @@ def _train(config: TrainConfig, progress: Progress, resume: bool) -> Path:
     return config.out
 
 
-def load_training_data(config: TrainConfig) -> tuple[Any, TrainingCache]:
-    """The source of training batches, and the held-out end of the first set's training split."""
+def load_training_data(
+    config: TrainConfig, progress: Progress = lambda *_: None
+) -> tuple[Any, TrainingCache]:
+    """The source of training batches, and the held-out end of the first set's training split, with its truths."""
     space = get_space(config.space)
     image_size = max(space.resolutions)
     map_size = (image_size[0] // 3, image_size[1] // 3)  # divides both published resolutions
-    caches = [build_cache(open_dataset(name, split="train"), image_size, map_size) for name in config.data]
+    datasets = [open_dataset(name, split="train") for name in config.data]
+    caches = [build_cache(dataset, image_size, map_size) for dataset in datasets]
     first = caches[0]
     kept = len(first) - config.held_out
     if kept < config.batch_size:
@@ -285,11 +300,28 @@ def load_training_data(config: TrainConfig) -> tuple[Any, TrainingCache]:
             value=config.held_out,
             remedy="Hold out fewer photos, or make batches smaller.",
         )
-    caches[0] = slice_cache(first, 0, kept)
+    if config.teacher:
+        caches = [_with_labels(config, *pair, progress) for pair in zip(datasets, caches, strict=True)]
+    caches[0] = slice_cache(caches[0], 0, kept)
     weights = config.data_weights or [1.0] * len(caches)
     is_mixed = len(caches) > 1 or config.epoch_photos
     source = mix(caches, weights, config.epoch_photos) if is_mixed else caches[0]
     return source, slice_cache(first, kept, len(first))
+
+
+def _with_labels(
+    config: TrainConfig, dataset: Dataset, photos: TrainingCache, progress: Progress
+) -> TrainingCache:
+    assert config.teacher is not None
+    labels = supernet_labels(
+        config.teacher,
+        dataset,
+        photos,
+        precision=config.precision,
+        device=config.device,
+        progress=progress,
+    )
+    return mixed(photos, labels, config.alpha)
 
 
 def slice_cache(cache: TrainingCache, start: int, end: int) -> TrainingCache:
@@ -309,7 +341,7 @@ def provenance(
 ) -> dict[str, Any]:
     """What a checkpoint says about itself."""
     settings = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
-    for name in ("warm_start", "start_from"):
+    for name in ("warm_start", "start_from", "teacher"):
         settings[name] = getattr(config, name).name if getattr(config, name) else None
     settings["out"] = config.out.name
     return {
@@ -359,9 +391,9 @@ def command_of(config: TrainConfig) -> str:
     ):
         if getattr(config, name) != getattr(defaults, name):
             words.append(f"--{name.replace('_', '-')} {getattr(config, name)}")
-    for option, path in (("--warm-start", config.warm_start), ("--start-from", config.start_from)):
-        if path:
-            words.append(f"{option} {path.name}")
+    for option in ("warm_start", "start_from", "teacher"):
+        if path := getattr(config, option):
+            words.append(f"--{option.replace('_', '-')} {path.name}")
     return " ".join(words)
 
 

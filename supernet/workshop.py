@@ -39,14 +39,13 @@ from supernet.finetune import (
     finetune,
     folder_photos,
     mask_photos,
-    mixed,
     saliency_photos,
-    taught,
 )
 from supernet.fixed import load_net, save_net
 from supernet.images import resize_maps, resize_photos, to_tensor
 from supernet.network import SaliencyNet, Supernet, extract
 from supernet.prune import FAST_MULTIPLE, prune_bottlenecks, prune_csnet
+from supernet.pseudo_labels import mixed, taught
 from supernet.settings_checks import require_choices
 from supernet.space import get_space
 from supernet.warmstart import begin_with_truths, load_source, logits_of_truths, warm_start

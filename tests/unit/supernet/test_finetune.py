@@ -18,11 +18,10 @@ from supernet.finetune import (
     finetune,
     folder_photos,
     held_out_cc,
-    mixed,
-    taught,
 )
 from supernet.network import SaliencyNet
 from supernet.prune import watched_layers
+from supernet.pseudo_labels import mixed, taught
 from supernet.space import get_space
 from tests.unit.supernet.test_fixed import small_csnet, tiny_subnet
 

@@ -1,0 +1,105 @@
+"""Pseudo-labels: the maps of a teacher as what photos should yield.
+
+They need no viewers, and are less noisy than the maps of a few. A student learns from them on photos that its
+teacher was not trained on to the last detail; human maps mixed in correct where the teacher is wrong. Source: Hu and
+McGuinness, "FastSal", ICPR 2020, section III.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from supernet.checkpoint import file_fingerprint, load_supernet
+from supernet.data.cache import TrainingCache, cache_root
+from supernet.data.sample import Dataset
+from supernet.errors import CheckpointError
+from supernet.files import atomic_path
+from supernet.images import normalise, resize_photos
+from supernet.network import SaliencyNet, extract
+from supernet.teacher import as_target
+
+_AT_ONCE = 8
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is going on, photos done, photos in all."""
+
+
+@torch.inference_mode()
+def taught(
+    teacher: SaliencyNet,
+    photos: TrainingCache,
+    *,
+    mirrored: bool = False,
+    precision: str = "fp32",
+    progress: Progress = lambda *_: None,
+) -> TrainingCache:
+    """The same photos with the maps of `teacher`, maximum 1, and no fixations.
+
+    `mirrored`: the mean of what it says of a photo and of its mirror image, which is better than either.
+    """
+    teacher.eval()
+    device = next(teacher.parameters()).device
+    size = (photos.maps.shape[1], photos.maps.shape[2])
+    maps = np.empty((len(photos), *size), np.float16)
+    for start in range(0, len(photos), _AT_ONCE):
+        stop = min(start + _AT_ONCE, len(photos))
+        images, _, _ = photos.take(np.arange(start, stop))
+        x = resize_photos(normalise(torch.from_numpy(images).to(device)), teacher.resolution)
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            predicted: Tensor = teacher(x).float()
+            if mirrored:
+                predicted = (predicted + teacher(x.flip(-1)).float().flip(-1)) / 2
+        maps[start:stop] = as_target(predicted, size).cpu().numpy()
+        progress("teacher", stop, len(photos))
+    return replace(photos, maps=maps, counts=np.zeros_like(photos.counts))
+
+
+def mixed(truth: TrainingCache, from_teacher: TrainingCache, alpha: float = 0.5) -> TrainingCache:
+    """Maps of which `alpha`, from 0 to 1, is the truth and the rest the teacher's; fixations stay the truth.
+
+    A cross-entropy is linear in its target: that against the mean is half the sum of those against both (FastSal,
+    equation 2).
+    """
+    maps = alpha * truth.maps.astype(np.float32) + (1 - alpha) * from_teacher.maps.astype(np.float32)
+    return replace(truth, maps=maps.astype(np.float16))
+
+
+def supernet_labels(
+    supernet: Path,
+    dataset: Dataset,
+    photos: TrainingCache,
+    *,
+    precision: str = "fp32",
+    device: str = "cpu",
+    progress: Progress = lambda *_: None,
+) -> TrainingCache:
+    """`photos`, the cache of `dataset`, with the maps of the largest subnet of a supernet's file, mirrored too.
+
+    They are kept beside the caches: whoever comes with the same file and photos reads them. Raises CheckpointError.
+    """
+    if not supernet.is_file():
+        raise CheckpointError(
+            f"There is no teacher at {supernet}.",
+            field="teacher",
+            value=str(supernet),
+            remedy="Give the .safetensors file of a supernet.",
+        )
+    shapes = f"{photos.images.shape} {photos.maps.shape}"
+    origin = f"{file_fingerprint(supernet)} {precision} {shapes} {dataset.fingerprint()}"
+    key = hashlib.blake2b(origin.encode(), digest_size=8).hexdigest()
+    kept = cache_root() / f"{dataset.name}-{dataset.split}-labels-{key}.npy"
+    if not kept.exists():
+        loaded, _ = load_supernet(supernet)
+        teacher = extract(loaded, loaded.space.largest())
+        teacher = teacher.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        found = taught(teacher, photos, mirrored=True, precision=precision, progress=progress)
+        with atomic_path(kept) as temporary:
+            np.save(temporary, found.maps)
+    return replace(photos, maps=np.load(kept), counts=np.zeros_like(photos.counts))
