@@ -214,17 +214,20 @@ def scores_view(evaluation: Mapping[str, Any]) -> RenderableType:
 def devices_view(found: Mapping[str, Any]) -> RenderableType:
     """Devices with the quality of their latency predictors."""
     devices = found["devices"]
-    table = _table("device", "runtime", "threads", "measured", "Kendall τ", "within 10 %", "energy")
+    names = ["device", "runtime", "threads", "timed", "Kendall\nτ", "within\n10 %"]
+    knows_energy = any(device.get("energy_quality") for device in devices)
+    table = _table(*names, *(["energy"] if knows_energy else []))
     for device in devices:
         quality = device["quality"]
+        energy = ["known" if device.get("energy_quality") else "–"] if knows_energy else []
         table.add_row(
             device["name"],
             device["runtime"],
             str(device["threads"] or "–"),
             str(quality["n"]),
             f"{quality['kendall']:.3f}",
-            f"{100 * quality['within_10']:.1f} %",
-            "known" if device.get("energy_quality") else "–",
+            f"{100 * quality['within_10']:.0f} %",
+            *energy,
         )
     about = f"{len(devices)} with predicted latency" if devices else "none yet: `make predictors`"
     return Group(_title("Devices", about), table) if devices else _title("Devices", about)
