@@ -306,7 +306,9 @@ def front_plot(
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="PNG, SVG or PDF for a talk; HTML to explore.")],
-    title: Annotated[str | None, typer.Option(help="Heading.")] = None,
+    title: Annotated[
+        str | None, typer.Option(help="Heading. [default: the device of a single front]")
+    ] = None,
     budget: Annotated[float | None, typer.Option(help="Limit on the second objective, in its unit.")] = None,
     attainment: Annotated[
         bool, typer.Option("--attainment", help="What some, half and all of the runs attain.")
@@ -323,6 +325,7 @@ def front_plot(
     from search.references import place_references, within_reach
 
     named, request, known = _named_fronts(fronts, objective, server, models=models and not attainment)
+    title = title or _plot_title(named, request)
     placed: dict[str, tuple[float, float]] = {}
     shown: dict[str, tuple[float, float]] = {}
     if attainment:
@@ -367,6 +370,14 @@ def front_compare(
         "attainment": [] if attained is None else attained.to_dict("records"),
     }
     _show(as_json, found, lambda: display.comparison_view(found))
+
+
+def _plot_title(named: Mapping[str, Front], request: Mapping[str, Any]) -> str | None:
+    """On which device the latencies of a single front are, where it has any."""
+    device = request.get("device")
+    (front, *others) = named.values()
+    times = any(objective.name == "latency_ms" for objective in front.objectives)
+    return f"Pareto front, latency on {device}" if device and times and not others else None
 
 
 def _named_fronts(

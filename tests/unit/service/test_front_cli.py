@@ -124,6 +124,17 @@ def test_pictures_are_drawn(salnas: Salnas, tmp_path: Path, words: tuple[str, ..
         assert len(image.convert("RGB").getcolors(10**7) or ()) > 50
 
 
+def test_a_picture_of_one_front_names_the_device(salnas: Salnas, tmp_path: Path) -> None:
+    path = tmp_path / "front.html"
+    device = salnas("front", "show", "a", "--json")["device"]
+    salnas("front", "plot", "a", "--out", str(path))
+    assert f"latency on {device}" in path.read_text()
+    salnas("front", "plot", "a", "b", "--out", str(path))
+    assert f"latency on {device}" not in path.read_text()
+    salnas("front", "plot", "a", "--title", "Mine", "--out", str(path))
+    assert f"latency on {device}" not in path.read_text()
+
+
 def test_attainment_of_three_objectives_is_not_drawn(
     salnas: Salnas, capsys: pytest.CaptureFixture[str]
 ) -> None:
