@@ -196,7 +196,13 @@ def statistics_command(
     share: Annotated[
         list[float] | None, typer.Option(help="Of each of several supernets in the mean.")
     ] = None,
-    data: Annotated[str, typer.Option(help="Training photos that statistics are fitted on.")] = "osie",
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="Training photos to fit on; repeat for all it was trained on. [default: osie]"),
+    ] = None,
+    data_weight: Annotated[
+        list[float] | None, typer.Option(help="Share of each data set, in their order. [default: equal]")
+    ] = None,
     subnets: MeasuredOption = _DEFAULTS.statistics_subnets,
     photos: Annotated[
         int, typer.Option(min=1, help="Photos they are measured on.")
@@ -208,7 +214,8 @@ def statistics_command(
         path = refit_statistics(
             checkpoints,
             out,
-            data,
+            data or ["osie"],
+            data_weights=data_weight or [],
             shares=share or [1.0],
             subnets=subnets,
             photos=photos,

@@ -28,7 +28,7 @@ from torch import Tensor
 from supernet.average import average_supernets
 from supernet.calibrate import fit_statistics, measure_statistics
 from supernet.checkpoint import load_supernet, read_tensors, save_supernet, write_tensors
-from supernet.data.cache import TrainingCache, batches, build_cache, mix
+from supernet.data.cache import Mixture, TrainingCache, batches, build_cache, mix
 from supernet.data.registry import open_dataset
 from supernet.data.sample import Dataset
 from supernet.errors import CheckpointError, SettingsError
@@ -445,9 +445,14 @@ def _assemble(config: TrainConfig, supernet: Supernet) -> _Run:
 
 
 def _plain_photos(training: Any, count: int, config: TrainConfig) -> list[Tensor]:
-    """`count` training photos without augmentation, in batches, as large as they are trained on."""
+    """`count` training photos without augmentation, in batches, as large as they are trained on.
+
+    Of several data sets they are drawn in the shares that an epoch has: statistics of one of them alone cost a
+    supernet that was trained on all 0.03 CC.
+    """
+    drawn = np.random.default_rng(config.seed) if isinstance(training, Mixture) else None
     found: list[Tensor] = []
-    for batch in batches(training, min(16, count), augment=False, device=config.device):
+    for batch in batches(training, min(16, count), drawn, augment=False, device=config.device):
         found.append(batch.images)
         if sum(len(photos) for photos in found) >= count:
             break
@@ -478,15 +483,17 @@ def fit_shipped_statistics(
 def refit_statistics(
     paths: Sequence[Path],
     out: Path,
-    data: str = "osie",
+    data: Sequence[str] = ("osie",),
     *,
+    data_weights: Sequence[float] = (),
     shares: Sequence[float] = (1.0,),
     subnets: int = TrainConfig.statistics_subnets,
     photos: int = TrainConfig.statistics_photos,
     seed: int = 0,
     progress: Progress = lambda *_: None,
 ) -> Path:
-    """Write the supernet at `paths` with statistics that are fitted anew on training photos of `data` to `out`.
+    """Write the supernet at `paths` with statistics that are fitted anew on training photos of `data`,
+    in the shares `data_weights`, to `out`.
 
     One supernet keeps its weights; of several the weights are averaged, with `shares`. The photos that the training
     of the first held out are held out again. Raises CheckpointError, DataError and SettingsError.
@@ -494,10 +501,24 @@ def refit_statistics(
     alone = len(paths) == 1 and list(shares) == [1.0]
     supernet, origin = load_supernet(paths[0]) if alone else average_supernets(paths, shares)
     held_out = origin.get("config", {}).get("held_out", TrainConfig.held_out)
-    config = TrainConfig(data=(data,), space=supernet.space.name, held_out=held_out, batch_size=2, out=out)
+    config = TrainConfig(
+        data=tuple(data),
+        data_weights=tuple(data_weights),
+        space=supernet.space.name,
+        held_out=held_out,
+        batch_size=2,
+        seed=seed,
+        out=out,
+    )
     training, _ = load_training_data(config)
     fit_shipped_statistics(supernet, _plain_photos(training, photos, config), subnets, seed, progress)
-    fitted = {"data": data, "subnets": subnets, "photos": photos, "seed": seed}
+    fitted = {
+        "data": list(data),
+        "data_weights": list(data_weights),
+        "subnets": subnets,
+        "photos": photos,
+        "seed": seed,
+    }
     save_supernet(out, supernet, {**origin, "statistics": fitted})
     return out
 

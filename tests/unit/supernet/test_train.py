@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 import supernet.train as module
 from supernet.__main__ import app
 from supernet.checkpoint import load_supernet, save_supernet
+from supernet.data.cache import batches
 from supernet.data.folder import write_folder
 from supernet.data.synthetic import synthetic
 from supernet.errors import CheckpointError, SettingsError
@@ -70,11 +71,25 @@ def test_statistics_are_fitted_again_to_the_same_weights(tmp_path: Path) -> None
     words = ["statistics", str(config.out), "--out", str(out), "--data", "synthetic", "--photos", "16"]
     app([*words, "--subnets", "5", "--seed", "3"], standalone_mode=False)
     after, provenance = load_supernet(out)
-    fitted = {"data": "synthetic", "subnets": 5, "photos": 16, "seed": 3}
+    fitted = {"data": ["synthetic"], "data_weights": [], "subnets": 5, "photos": 16, "seed": 3}
     assert provenance["statistics"] == fitted
     assert provenance["config"]["held_out"] == 8
     old, new = before.state_dict(), after.state_dict()
     assert {key for key in old if not torch.equal(old[key], new[key])} == set(FITTED)
+
+
+def test_statistics_are_of_all_sets_that_train(tmp_path: Path) -> None:
+    write_folder(synthetic(30, seed=5), tmp_path / "mine")
+    config = dataclasses.replace(
+        short_config(tmp_path), data=("synthetic", str(tmp_path / "mine")), data_weights=(1.0, 3.0)
+    )
+    training, _ = module.load_training_data(config)
+    photos = torch.cat(module._plain_photos(training, 32, config))
+    first = torch.cat([batch.images for batch in batches(training.caches[0], 16, augment=False)]).flatten(1)
+    of_first = (torch.cdist(photos.flatten(1), first) < 1e-3).any(1).float().mean()
+    assert 0 < of_first < 0.5
+    again = torch.cat(module._plain_photos(training, 32, config))
+    assert torch.equal(photos, again)
 
 
 def test_the_statistics_of_a_mean_of_supernets_are_its_own(tmp_path: Path) -> None:
