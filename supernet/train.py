@@ -62,6 +62,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 """Settings that are one of some names."""
 
+_FILES = ("warm_start", "start_from", "teacher")
+"""Settings that are paths, of which a checkpoint tells the name alone."""
+
 _OBSERVERS = ("tensorboard", "energy_country")
 """Settings that a result does not depend on."""
 
@@ -341,7 +344,7 @@ def provenance(
 ) -> dict[str, Any]:
     """What a checkpoint says about itself."""
     settings = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
-    for name in ("warm_start", "start_from", "teacher"):
+    for name in _FILES:
         settings[name] = getattr(config, name).name if getattr(config, name) else None
     settings["out"] = config.out.name
     return {
@@ -391,9 +394,9 @@ def command_of(config: TrainConfig) -> str:
     ):
         if getattr(config, name) != getattr(defaults, name):
             words.append(f"--{name.replace('_', '-')} {getattr(config, name)}")
-    for option in ("warm_start", "start_from", "teacher"):
-        if path := getattr(config, option):
-            words.append(f"--{option.replace('_', '-')} {path.name}")
+    for name in _FILES:
+        if path := getattr(config, name):
+            words.append(f"--{name.replace('_', '-')} {path.name}")
     return " ".join(words)
 
 
@@ -447,10 +450,12 @@ def _assemble(config: TrainConfig, supernet: Supernet) -> _Run:
 def _plain_photos(training: Any, count: int, config: TrainConfig) -> list[Tensor]:
     """`count` training photos without augmentation, in batches, as large as they are trained on.
 
-    Of several data sets they are drawn in the shares that an epoch has: statistics of one of them alone cost a
-    supernet that was trained on all 0.03 CC.
+    Of several data sets they are drawn in the shares that an epoch has: a supernet that was trained on all of them
+    does not fit the statistics of one.
     """
-    drawn = np.random.default_rng(config.seed) if isinstance(training, Mixture) else None
+    drawn = None
+    if isinstance(training, Mixture):
+        drawn, training = np.random.default_rng(config.seed), replace(training, length=count)
     found: list[Tensor] = []
     for batch in batches(training, min(16, count), drawn, augment=False, device=config.device):
         found.append(batch.images)

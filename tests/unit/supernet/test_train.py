@@ -90,6 +90,8 @@ def test_statistics_are_of_all_sets_that_train(tmp_path: Path) -> None:
     assert 0 < of_first < 0.5
     again = torch.cat(module._plain_photos(training, 32, config))
     assert torch.equal(photos, again)
+    short, _ = module.load_training_data(dataclasses.replace(config, epoch_photos=16))
+    assert sum(len(batch) for batch in module._plain_photos(short, 32, config)) == 32
 
 
 def test_the_statistics_of_a_mean_of_supernets_are_its_own(tmp_path: Path) -> None:
