@@ -29,7 +29,7 @@ from supernet.data.registry import open_dataset
 from supernet.losses import saliency_loss
 from supernet.network import Supernet
 from supernet.space import Space, StageChoices, get_space
-from supernet.train import CLIP, held_out_scores, slice_cache
+from supernet.train import CLIP, held_out_scores
 from supernet.warmstart import load_source, warm_start
 
 SIZE = (96, 128)
@@ -102,8 +102,8 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     cache = build_cache(open_dataset("osie", split="train"), SIZE, (SIZE[0] // 3, SIZE[1] // 3))
-    held_out = slice_cache(cache, len(cache) - HELD_OUT, len(cache))
-    training = slice_cache(cache, 0, len(cache) - HELD_OUT)
+    held_out = cache.part(len(cache) - HELD_OUT, len(cache))
+    training = cache.part(0, len(cache) - HELD_OUT)
     photos = next(iter(batches(training, 48, augment=False))).images
     salnas = replace(get_space("salnas"), resolutions=RESOLUTIONS)
     starts = {

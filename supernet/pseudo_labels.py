@@ -13,14 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
-from supernet.checkpoint import file_fingerprint, load_supernet
+from supernet.checkpoint import file_fingerprint, load_supernet, read_tensors, write_tensors
 from supernet.data.cache import TrainingCache, cache_root
 from supernet.data.sample import Dataset
-from supernet.errors import CheckpointError
-from supernet.files import atomic_path
+from supernet.errors import CheckpointError, DataError
 from supernet.images import normalise, resize_photos
 from supernet.network import SaliencyNet, extract
 from supernet.teacher import as_target
@@ -82,7 +83,8 @@ def supernet_labels(
 ) -> TrainingCache:
     """`photos`, the cache of `dataset`, with the maps of the largest subnet of a supernet's file, mirrored too.
 
-    They are kept beside the caches: whoever comes with the same file and photos reads them. Raises CheckpointError.
+    They are kept beside the caches: whoever comes with the same file and photos reads them. Raises CheckpointError,
+    and DataError where what was kept is damaged.
     """
     if not supernet.is_file():
         raise CheckpointError(
@@ -94,12 +96,24 @@ def supernet_labels(
     shapes = f"{photos.images.shape} {photos.maps.shape}"
     origin = f"{file_fingerprint(supernet)} {precision} {shapes} {dataset.fingerprint()}"
     key = hashlib.blake2b(origin.encode(), digest_size=8).hexdigest()
-    kept = cache_root() / f"{dataset.name}-{dataset.split}-labels-{key}.npy"
+    kept = cache_root() / f"{dataset.name}-{dataset.split}-labels-{key}.safetensors"
     if not kept.exists():
         loaded, _ = load_supernet(supernet)
         teacher = extract(loaded, loaded.space.largest())
         teacher = teacher.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         found = taught(teacher, photos, mirrored=True, precision=precision, progress=progress)
-        with atomic_path(kept) as temporary:
-            np.save(temporary, found.maps)
-    return replace(photos, maps=np.load(kept), counts=np.zeros_like(photos.counts))
+        write_tensors(kept, {"maps": torch.from_numpy(found.maps)}, {"origin": origin})
+    return replace(photos, maps=_kept_maps(kept), counts=np.zeros_like(photos.counts))
+
+
+def _kept_maps(path: Path) -> npt.NDArray[np.float16]:
+    try:
+        maps: npt.NDArray[np.float16] = read_tensors(path)[1]["maps"].numpy()
+    except (OSError, SafetensorError, KeyError) as error:
+        raise DataError(
+            f"The labels {path} are damaged: {error}.",
+            field="cache",
+            value=str(path),
+            remedy="Delete the file; they will be computed again.",
+        ) from error
+    return maps

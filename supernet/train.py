@@ -27,7 +27,7 @@ from torch import Tensor
 
 from supernet.average import average_supernets
 from supernet.calibrate import fit_statistics, measure_statistics
-from supernet.checkpoint import load_supernet, read_tensors, save_supernet, write_tensors
+from supernet.checkpoint import file_fingerprint, load_supernet, read_tensors, save_supernet, write_tensors
 from supernet.data.cache import Mixture, TrainingCache, batches, build_cache, mix
 from supernet.data.registry import open_dataset
 from supernet.data.sample import Dataset
@@ -305,11 +305,11 @@ def load_training_data(
         )
     if config.teacher:
         caches = [_with_labels(config, *pair, progress) for pair in zip(datasets, caches, strict=True)]
-    caches[0] = slice_cache(caches[0], 0, kept)
+    caches[0] = caches[0].part(0, kept)
     weights = config.data_weights or [1.0] * len(caches)
     is_mixed = len(caches) > 1 or config.epoch_photos
     source = mix(caches, weights, config.epoch_photos) if is_mixed else caches[0]
-    return source, slice_cache(first, kept, len(first))
+    return source, first.part(kept, len(first))
 
 
 def _with_labels(
@@ -325,18 +325,6 @@ def _with_labels(
         progress=progress,
     )
     return mixed(photos, labels, config.alpha)
-
-
-def slice_cache(cache: TrainingCache, start: int, end: int) -> TrainingCache:
-    """The samples from `start` up to `end`."""
-    return replace(
-        cache,
-        images=cache.images[start:end],
-        maps=cache.maps[start:end],
-        counts=cache.counts[start:end],
-        has_fixations=cache.has_fixations[start:end],
-        names=cache.names[start:end],
-    )
 
 
 def provenance(
@@ -676,6 +664,8 @@ def _save_state(config: TrainConfig, run: _Run) -> None:
 def _identity(config: TrainConfig) -> str:
     """Everything that a result depends on, as JSON."""
     settings = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
+    if config.teacher:
+        settings["teacher"] = file_fingerprint(config.teacher)
     return json.dumps({k: v for k, v in settings.items() if k not in _OBSERVERS}, sort_keys=True)
 
 

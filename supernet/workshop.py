@@ -262,7 +262,7 @@ def training_photos(job: Job, net: FixedNet) -> tuple[TrainingCache, TrainingCac
             remedy="Hold out fewer photos.",
         )
     train_on = min(kept, job.limit) if job.limit else kept
-    return _slice(found, 0, train_on), _slice(found, kept, len(found))
+    return found.part(0, train_on), found.part(kept, len(found))
 
 
 def _photos_of(job: Job, size: tuple[int, int]) -> TrainingCache:
@@ -275,13 +275,8 @@ def _photos_of(job: Job, size: tuple[int, int]) -> TrainingCache:
     return saliency_photos(open_dataset(job.data, split="train"), max(get_space("salnas").resolutions))
 
 
-def _slice(cache: TrainingCache, start: int, end: int) -> TrainingCache:
-    parts = ("images", "maps", "counts", "has_fixations", "names")
-    return replace(cache, **{name: getattr(cache, name)[start:end] for name in parts})
-
-
 def _calibration(photos: TrainingCache, size: tuple[int, int]) -> list[Tensor]:
-    some = _slice(photos, 0, _CALIBRATION)
+    some = photos.part(0, _CALIBRATION)
     return [resize_photos(batch.images, size) for batch in batches(some, 16, augment=False)]
 
 

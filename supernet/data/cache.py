@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -87,6 +87,11 @@ class TrainingCache:
         self, positions: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float16], npt.NDArray[np.uint8]]:
         return self.images[positions], self.maps[positions], self.counts[positions]
+
+    def part(self, start: int, end: int) -> TrainingCache:
+        """The samples from `start` up to `end`."""
+        names = (field.name for field in fields(self))
+        return replace(self, **{name: getattr(self, name)[start:end] for name in names})
 
 
 @dataclass(frozen=True, eq=False)

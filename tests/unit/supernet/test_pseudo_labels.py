@@ -14,14 +14,14 @@ import supernet.pseudo_labels as module
 from supernet.checkpoint import load_supernet, save_supernet
 from supernet.data.cache import TrainingCache, build_cache
 from supernet.data.registry import open_dataset
-from supernet.errors import CheckpointError, SettingsError
+from supernet.errors import CheckpointError, DataError, SettingsError
 from supernet.images import normalise
 from supernet.network import Supernet, extract
 from supernet.pseudo_labels import mixed, supernet_labels, taught
 from supernet.space import get_space
 from supernet.train import TrainConfig, load_training_data, train
 from tests.unit.supernet.test_fixed import tiny_subnet
-from tests.unit.supernet.test_train import short_config
+from tests.unit.supernet.test_train import short_config, train_in_two
 
 
 @pytest.fixture(autouse=True)
@@ -99,6 +99,17 @@ def test_labels_of_a_supernet_are_kept_for_that_file_alone(
         supernet_labels(file, dataset, photos, precision="bf16")
 
 
+def test_damaged_labels_are_named(tmp_path: Path) -> None:
+    dataset, photos = open_dataset("synthetic", split="train"), some_photos()
+    file = tiny_file(tmp_path / "a.safetensors")
+    supernet_labels(file, dataset, photos)
+    [kept] = (tmp_path / "cache").glob("*labels*")
+    kept.write_bytes(kept.read_bytes()[:100])
+    with pytest.raises(DataError, match=f"{kept.name} are damaged") as caught:
+        supernet_labels(file, dataset, photos)
+    assert "Delete the file" in str(caught.value.remedy)
+
+
 def test_a_teacher_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no teacher") as caught:
         supernet_labels(
@@ -143,3 +154,14 @@ def test_a_supernet_that_is_taught_is_another_and_says_so(tmp_path: Path) -> Non
     taught_by_truth = train(dataclasses.replace(config, teacher=None, out=tmp_path / "c.safetensors"))
     ours, theirs = load_file(config.out), load_file(taught_by_truth)
     assert any(not torch.equal(tensor, theirs[key]) for key, tensor in ours.items())
+
+
+def test_a_training_with_a_teacher_resumes_with_that_teacher_alone(tmp_path: Path) -> None:
+    file = tiny_file(tmp_path / "a.safetensors")
+    whole = dataclasses.replace(short_config(tmp_path / "whole"), teacher=file)
+    cut = dataclasses.replace(whole, out=tmp_path / "cut" / "tiny.safetensors")
+    ours, theirs = load_file(train(whole, resume=False)), load_file(train_in_two(cut, epochs=1))
+    assert all(torch.equal(tensor, theirs[key]) for key, tensor in ours.items())
+    tiny_file(file, seed=1)
+    with pytest.raises(CheckpointError, match="another configuration"):
+        train(cut)
