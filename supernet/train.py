@@ -265,7 +265,9 @@ def _train(config: TrainConfig, progress: Progress, resume: bool) -> Path:
     started = time.time()
     board, meter = Board(config.tensorboard), EnergyMeter(config.energy_country)
     training, held_out = load_training_data(config, progress)
-    run = _load_state(config) if resume and _state_path(config).exists() else _start(config, training)
+    identity = _identity(config)
+    resumes = resume and _state_path(config).exists()
+    run = _load_state(config, identity) if resumes else _start(config, training)
     steps = len(training) // config.batch_size
     for epoch in range(len(run.history), config.epochs):
         if epoch == config.epochs - config.frozen_epochs:
@@ -275,7 +277,7 @@ def _train(config: TrainConfig, progress: Progress, resume: bool) -> Path:
         report = replace(report, energy_kwh=meter.stop())
         run.history.append(report)
         run.teacher.end_epoch(run.supernet, report.largest_loss)
-        _save_state(config, run)
+        _save_state(config, run, identity)
         board.add({k: v for k, v in asdict(report).items() if k != "epoch" and v is not None}, epoch + 1)
     board.close()
     meter.close()
@@ -639,7 +641,7 @@ def _state_path(config: TrainConfig) -> Path:
     return Path(config.out).with_suffix(".state")
 
 
-def _save_state(config: TrainConfig, run: _Run) -> None:
+def _save_state(config: TrainConfig, run: _Run, identity: str) -> None:
     """Weights, optimizer moments, generators and history, whole or not at all."""
     tensors = {f"supernet.{k}": v for k, v in run.supernet.state_dict().items()}
     tensors |= optimizer_tensors(run.optimizer)
@@ -648,7 +650,7 @@ def _save_state(config: TrainConfig, run: _Run) -> None:
     if config.device.startswith("cuda"):
         tensors["cuda_rng"] = torch.cuda.get_rng_state(config.device)
     metadata = {
-        "config": _identity(config),
+        "config": identity,
         "rng": json.dumps(run.rng.bit_generator.state),
         "history": json.dumps([asdict(report) for report in run.history]),
     }
@@ -669,7 +671,7 @@ def _identity(config: TrainConfig) -> str:
     return json.dumps({k: v for k, v in settings.items() if k not in _OBSERVERS}, sort_keys=True)
 
 
-def _load_state(config: TrainConfig) -> _Run:
+def _load_state(config: TrainConfig, identity: str) -> _Run:
     path = _state_path(config)
     try:
         metadata, tensors = read_tensors(path)
@@ -680,7 +682,7 @@ def _load_state(config: TrainConfig) -> _Run:
             value=str(path),
             remedy="Delete it to start again.",
         ) from error
-    if metadata.get("config") != _identity(config):
+    if metadata.get("config") != identity:
         raise CheckpointError(
             f"The training state {path} belongs to another configuration.",
             field="out",

@@ -165,3 +165,15 @@ def test_a_training_with_a_teacher_resumes_with_that_teacher_alone(tmp_path: Pat
     tiny_file(file, seed=1)
     with pytest.raises(CheckpointError, match="another configuration"):
         train(cut)
+
+
+def test_a_teacher_is_not_needed_once_its_labels_are_there(tmp_path: Path) -> None:
+    file = tiny_file(tmp_path / "a.safetensors")
+    config = dataclasses.replace(short_config(tmp_path / "short", epochs=1), teacher=file)
+
+    def lose(what: str, done: int, total: int) -> None:
+        if what.startswith("epoch"):
+            file.unlink(missing_ok=True)
+
+    assert train(config, progress=lose).exists()
+    assert not file.exists()
