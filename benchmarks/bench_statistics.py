@@ -1,8 +1,9 @@
 """What subnets lose by batch-norm statistics that are fitted to genes instead of measured for each one.
 
 Drawn subnets are scored on the photos that are held out of training: with the statistics that ship, recalibrated on
-two sets of training photos, and on demand on the first of them made as small as the smallest resolution. How well the
-two recalibrations agree is the noise of the measurement: `noise-ceiling` has it for every metric, and the report on
+two sets of training photos, on both and more of them, and on demand on the first made as small as the smallest
+resolution. All are drawn in the shares in which the statistics that ship were fitted. How well the first two
+recalibrations agree is the noise of the measurement: `noise-ceiling` has it for every metric, and the report on
 predictors quotes it.
 """
 
@@ -23,7 +24,6 @@ from benchmarks.report import ROOT, about_this_machine, publish
 from predictors.collect import LastPhotos
 from supernet.calibrate import recalibrate
 from supernet.checkpoint import file_fingerprint, load_supernet
-from supernet.data.cache import batches
 from supernet.data.registry import open_dataset
 from supernet.evaluate import build_evaluation_set, evaluate_net
 from supernet.images import resize_photos
@@ -33,9 +33,10 @@ from supernet.network import extract
 from supernet.onnx_net import OnnxNet
 from supernet.progress import shown_progress
 from supernet.sampling import covering_rows
-from supernet.train import TrainConfig, load_training_data
+from supernet.train import TrainConfig, load_training_data, plain_photos
 
 BATCH = 16
+"""Photos of a batch that `plain_photos` returns."""
 
 
 def main() -> None:
@@ -44,24 +45,23 @@ def main() -> None:
     parser.add_argument(
         "--supernet", type=Path, default=ROOT / "results" / "supernets" / "salnas-osie.safetensors"
     )
-    parser.add_argument("--data", default="osie", help="data set, by name or folder")
     parser.add_argument("--subnets", type=int, default=16, help="drawn subnets")
-    parser.add_argument("--photos", type=int, default=48, help="photos of each recalibration")
-    parser.add_argument("--seed", type=int, default=5, help="of the subnets that are drawn")
+    parser.add_argument("--photos", type=int, default=48, help="photos of a recalibration")
+    parser.add_argument("--more", type=int, default=192, help="photos of the one on more; 0 for none")
+    parser.add_argument("--seed", type=int, default=5, help="of the subnets and the photos that are drawn")
     parser.add_argument("--small", action="store_true", help="recalibrate on small photos too")
     args = parser.parse_args()
-    supernet, _ = load_supernet(args.supernet)
+    supernet, origin = load_supernet(args.supernet)
     space = supernet.space
-    config = TrainConfig(data=(args.data,))
-    held_out = LastPhotos(open_dataset(args.data, split="train"), config.held_out)
+    config = as_fitted(origin.get("statistics", {}), args.seed)
+    held_out = LastPhotos(open_dataset(config.data[0], split="train"), config.held_out)
     photos = build_evaluation_set(held_out, resolutions=space.resolutions)
     training, _ = load_training_data(config)
-    found = [batch.images for batch in batches(training, BATCH, augment=False)]
+    found = plain_photos(training, max(args.more, 2 * args.photos), config)
     each = args.photos // BATCH
-    sets = {
-        "recalibrated": found[-each:],
-        "on other photos": found[-2 * each : -each],
-    }
+    sets = {"recalibrated": found[-each:], "on other photos": found[-2 * each : -each]}
+    if args.more:
+        sets[f"on {args.more} photos"] = found
     if args.small:
         sets["on photos that were small"] = [resize_photos(p, min(space.resolutions)) for p in found[-each:]]
     rows = covering_rows(space, np.random.default_rng(args.seed), args.subnets)
@@ -92,6 +92,15 @@ def main() -> None:
         command=command,
         about=about_this_machine() | {"supernet_fingerprint": file_fingerprint(args.supernet)},
         note="`recalibrated twice`: batch-norm statistics measured on one set of training photos or on another.",
+    )
+
+
+def as_fitted(statistics: dict[str, Any], seed: int) -> TrainConfig:
+    """What draws photos as they were drawn for `statistics`, the provenance of those that ship."""
+    data = statistics.get("data", "osie")
+    names = (data,) if isinstance(data, str) else tuple(data)
+    return TrainConfig(
+        data=names, data_weights=tuple(statistics.get("data_weights", ())), batch_size=2, seed=seed
     )
 
 

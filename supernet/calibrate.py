@@ -1,15 +1,16 @@
 """Batch-norm statistics of subnets, measured on training photos.
 
 A subnet sampled from a supernet needs statistics of its own. `recalibrate` measures them with a forward pass over
-photos. `measure_statistics` does so for many subnets, and `fit_statistics` stores in the supernet, for each channel,
-an interpolation between them: any subnet can be extracted at once and without photos.
+photos. `measure_statistics` does so for many subnets, `on_more_photos` corrects them by what some of them show on
+more photos, and `fit_statistics` stores in the supernet, for each channel, an interpolation between them: any subnet
+can be extracted at once and without photos.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -101,6 +102,26 @@ def measure_statistics(
         if progress:
             progress(number + 1, len(rows))
     return MeasuredStatistics(rows, present, values)
+
+
+def on_more_photos(
+    supernet: Supernet, measured: MeasuredStatistics, more: MeasuredStatistics, *, ridge: float = 1e-2
+) -> MeasuredStatistics:
+    """`measured`, all of them moved by what `more` says differently of the first of the same subnets.
+
+    A few photos have other statistics than many, and alike in subnets that are alike: the difference is interpolated
+    as the statistics are.
+    """
+    space, first = supernet.space, len(more.rows)
+    difference = replace(more, values=more.values - measured.values[:first])
+    support = space.traits(more.rows)
+    known, new = (_by_part(space, rows, support) for rows in (more.rows, measured.rows))
+    values = measured.values.copy()
+    for name, (start, end) in supernet.norm_spans.items():
+        norm = _fit_norm(known[_part(name)], difference, start, end, ridge)
+        moved = norm.in_units(norm.constant + new[_part(name)] @ norm.weights)
+        values[:, :, start:end] += np.moveaxis(moved, 1, 0)
+    return replace(measured, values=np.where(measured.present[:, None], values, np.float32(0.0)))
 
 
 def fit_statistics(supernet: Supernet, measured: MeasuredStatistics, *, ridge: float = 1e-4) -> None:

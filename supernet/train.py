@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from supernet.average import average_supernets
-from supernet.calibrate import fit_statistics, measure_statistics
+from supernet.calibrate import fit_statistics, measure_statistics, on_more_photos
 from supernet.checkpoint import file_fingerprint, load_supernet, read_tensors, save_supernet, write_tensors
 from supernet.data.cache import Mixture, TrainingCache, batches, build_cache, mix
 from supernet.data.registry import open_dataset
@@ -64,6 +64,12 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 _FILES = ("warm_start", "start_from", "teacher")
 """Settings that are paths, of which a checkpoint tells the name alone."""
+
+_MORE_PHOTOS = 6
+"""Times as many photos some subnets are measured on, to correct the statistics of all."""
+
+_ONE_OF = 15
+"""Of so many subnets one is."""
 
 _OBSERVERS = ("tensorboard", "energy_country")
 """Settings that a result does not depend on."""
@@ -271,7 +277,7 @@ def _train(config: TrainConfig, progress: Progress, resume: bool) -> Path:
     steps = len(training) // config.batch_size
     for epoch in range(len(run.history), config.epochs):
         if epoch == config.epochs - config.frozen_epochs:
-            _fit_statistics(config, run, training, progress)
+            fit_shipped_statistics(run.supernet, training, config, progress)
         meter.start()
         report = _epoch(config, run, training, held_out, epoch, steps, progress)
         report = replace(report, energy_kwh=meter.stop())
@@ -282,7 +288,7 @@ def _train(config: TrainConfig, progress: Progress, resume: bool) -> Path:
     board.close()
     meter.close()
     if not config.frozen_epochs:
-        _fit_statistics(config, run, training, progress)
+        fit_shipped_statistics(run.supernet, training, config, progress)
     save_supernet(config.out, run.supernet, provenance(config, run.history, training, time.time() - started))
     return config.out
 
@@ -404,7 +410,7 @@ def _start(config: TrainConfig, training: Any) -> _Run:
         return _assemble(config, supernet)
     supernet = Supernet(get_space(config.space))
     if config.warm_start:
-        warm_start(supernet, load_source(config.warm_start), torch.cat(_plain_photos(training, 64, config)))
+        warm_start(supernet, load_source(config.warm_start), torch.cat(plain_photos(training, 64, config)))
     begin_with_truths(supernet.weights, training)
     return _assemble(config, supernet)
 
@@ -437,7 +443,7 @@ def _assemble(config: TrainConfig, supernet: Supernet) -> _Run:
     return _Run(supernet, optimizer, np.random.default_rng(config.seed), [], teacher)
 
 
-def _plain_photos(training: Any, count: int, config: TrainConfig) -> list[Tensor]:
+def plain_photos(training: Any, count: int, config: TrainConfig) -> list[Tensor]:
     """`count` training photos without augmentation, in batches, as large as they are trained on.
 
     Of several data sets they are drawn in the shares that an epoch has: a supernet that was trained on all of them
@@ -454,25 +460,30 @@ def _plain_photos(training: Any, count: int, config: TrainConfig) -> list[Tensor
     return found
 
 
-def _fit_statistics(config: TrainConfig, run: _Run, training: Any, progress: Progress) -> None:
-    fit_shipped_statistics(
-        run.supernet,
-        _plain_photos(training, config.statistics_photos, config),
-        config.statistics_subnets,
-        config.seed,
-        progress,
-    )
-
-
 def fit_shipped_statistics(
-    supernet: Supernet, photos: list[Tensor], subnets: int, seed: int, progress: Progress = lambda *_: None
+    supernet: Supernet, training: Any, config: TrainConfig, progress: Progress = lambda *_: None
 ) -> None:
-    """Fit the statistics to `subnets` that cover the space, the smallest and the largest among them."""
-    rows = covering_rows(supernet.space, np.random.default_rng(seed), max(subnets, 2))
-    measured = measure_statistics(
-        supernet, photos, rows, lambda done, total: progress("statistics", done, total)
+    """Fit the statistics to `statistics_subnets` that cover the space, the smallest and the largest among them.
+
+    All are measured on `statistics_photos`; the first of them, on more, tell what few photos are like.
+    """
+    count, photos = max(config.statistics_subnets, 2), config.statistics_photos
+    rows = covering_rows(supernet.space, np.random.default_rng(config.seed), count)
+    first = rows[: max(len(rows) // _ONE_OF, 2)]
+    work = len(rows) + _MORE_PHOTOS * len(first)
+    few = measure_statistics(
+        supernet,
+        plain_photos(training, photos, config),
+        rows,
+        lambda done, _: progress("statistics", done, work),
     )
-    fit_statistics(supernet, measured)
+    more = measure_statistics(
+        supernet,
+        plain_photos(training, _MORE_PHOTOS * photos, config),
+        first,
+        lambda done, _: progress("statistics", len(rows) + _MORE_PHOTOS * done, work),
+    )
+    fit_statistics(supernet, on_more_photos(supernet, few, more))
 
 
 def refit_statistics(
@@ -502,16 +513,19 @@ def refit_statistics(
         space=supernet.space.name,
         held_out=held_out,
         batch_size=2,
+        statistics_subnets=subnets,
+        statistics_photos=photos,
         seed=seed,
         out=out,
     )
     training, _ = load_training_data(config)
-    fit_shipped_statistics(supernet, _plain_photos(training, photos, config), subnets, seed, progress)
+    fit_shipped_statistics(supernet, training, config, progress)
     fitted = {
         "data": list(data),
         "data_weights": list(data_weights),
         "subnets": subnets,
         "photos": photos,
+        "more_photos": _MORE_PHOTOS * photos,
         "seed": seed,
     }
     save_supernet(out, supernet, {**origin, "statistics": fitted})
@@ -527,9 +541,9 @@ def import_checkpoint(
     """
     torch.manual_seed(seed)
     supernet, with_decoder = import_public(path, get_space("salnas"))
-    config = TrainConfig(data=(data,), held_out=1, out=out)
+    config = TrainConfig(data=(data,), held_out=1, statistics_subnets=subnets, seed=seed, out=out)
     training, _ = load_training_data(config)
-    fit_shipped_statistics(supernet, _plain_photos(training, config.statistics_photos, config), subnets, seed)
+    fit_shipped_statistics(supernet, training, config)
     origin = "SalNAS" if with_decoder else "AlphaNet, its decoder random"
     save_supernet(out, supernet, {"imported": path.name, "origin": origin, "statistics_from": data})
     return out, with_decoder

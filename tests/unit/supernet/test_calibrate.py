@@ -12,6 +12,7 @@ from supernet.calibrate import (
     _part,
     fit_statistics,
     measure_statistics,
+    on_more_photos,
     recalibrate,
 )
 from supernet.network import SaliencyNet, Supernet, extract, similarities, traits_before
@@ -114,6 +115,26 @@ def test_what_an_identity_shortcut_changes_is_fitted_closely() -> None:
     expected, found = said_of_unseen(supernet, "last.bn", truth)
     assert np.ptp(expected) > 0.1
     assert np.abs(found[:, :, slice(*supernet.norm_spans["last.bn"])] - expected).max() <= 0.01
+
+
+def test_what_more_photos_change_in_some_subnets_is_changed_in_all() -> None:
+    """By as much in channels that all have, and by what it is of the genes before a channel."""
+    supernet, rng = Supernet(TINY), np.random.default_rng(4)
+    rows = TINY.sample(rng, 120)
+    channels = supernet.statistics.shape[-1]
+    present = rng.random((120, channels)) < 0.9
+    values = rng.normal(size=(120, 2, channels)).astype(np.float32) * present[:, None]
+    first = next(iter(supernet.norm_spans.values()))
+    change = np.full((120, 2, channels), 0.2)
+    change[:, 0, slice(*first)] = 0.1 * (2.0 * rows[:, :1] / (TINY.sizes[0] - 1) - 1.0)
+    expected = (values + change) * present[:, None]
+    few = MeasuredStatistics(rows, present, values)
+    more = MeasuredStatistics(rows[:40], present[:40], expected[:40].astype(np.float32))
+    found = on_more_photos(supernet, few, more)
+    assert found.values == pytest.approx(expected, abs=0.01)
+    assert found.values.dtype == np.float32
+    assert few.values is values
+    assert not np.array_equal(values, found.values)
 
 
 def said_of_unseen(

@@ -71,8 +71,8 @@ def test_statistics_are_fitted_again_to_the_same_weights(tmp_path: Path) -> None
     words = ["statistics", str(config.out), "--out", str(out), "--data", "synthetic", "--photos", "16"]
     app([*words, "--subnets", "5", "--seed", "3"], standalone_mode=False)
     after, provenance = load_supernet(out)
-    fitted = {"data": ["synthetic"], "data_weights": [], "subnets": 5, "photos": 16, "seed": 3}
-    assert provenance["statistics"] == fitted
+    sizes = {"subnets": 5, "photos": 16, "more_photos": 96}
+    assert provenance["statistics"] == {"data": ["synthetic"], "data_weights": [], **sizes, "seed": 3}
     assert provenance["config"]["held_out"] == 8
     old, new = before.state_dict(), after.state_dict()
     assert {key for key in old if not torch.equal(old[key], new[key])} == set(FITTED)
@@ -84,14 +84,14 @@ def test_statistics_are_of_all_sets_that_train(tmp_path: Path) -> None:
         short_config(tmp_path), data=("synthetic", str(tmp_path / "mine")), data_weights=(1.0, 3.0)
     )
     training, _ = module.load_training_data(config)
-    photos = torch.cat(module._plain_photos(training, 32, config))
+    photos = torch.cat(module.plain_photos(training, 32, config))
     first = torch.cat([batch.images for batch in batches(training.caches[0], 16, augment=False)]).flatten(1)
     of_first = (torch.cdist(photos.flatten(1), first) < 1e-3).any(1).float().mean()
     assert 0 < of_first < 0.5
-    again = torch.cat(module._plain_photos(training, 32, config))
+    again = torch.cat(module.plain_photos(training, 32, config))
     assert torch.equal(photos, again)
     short, _ = module.load_training_data(dataclasses.replace(config, epoch_photos=16))
-    assert sum(len(batch) for batch in module._plain_photos(short, 32, config)) == 32
+    assert sum(len(batch) for batch in module.plain_photos(short, 32, config)) == 32
 
 
 def test_the_statistics_of_a_mean_of_supernets_are_its_own(tmp_path: Path) -> None:
