@@ -220,6 +220,7 @@ def statistics_command(
             subnets=subnets,
             photos=photos,
             seed=seed,
+            precision=chosen_precision("auto"),
             progress=lambda _, done, total: advance(done, total),
         )
     typer.echo(str(path))

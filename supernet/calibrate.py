@@ -39,11 +39,11 @@ _TYPICAL = 1024
 
 
 @torch.no_grad()
-def recalibrate(net: SaliencyNet, photos: Sequence[Tensor]) -> SaliencyNet:
+def recalibrate(net: SaliencyNet, photos: Sequence[Tensor], *, precision: str = "fp32") -> SaliencyNet:
     """A copy of `net` in evaluation mode whose statistics are the mean of those of the batches `photos`.
 
     `photos`: normalised training batches (B, 3, H, W) of any size, 16 photos a batch or more; they are brought to
-    the subnet's resolution.
+    the subnet's resolution. With `precision` "bf16" convolutions compute in it; statistics are float32.
     """
     fresh = copy.deepcopy(net).train()
     fresh.drop_rate = 0.0
@@ -52,7 +52,8 @@ def recalibrate(net: SaliencyNet, photos: Sequence[Tensor]) -> SaliencyNet:
         norm.reset_running_stats()
         norm.momentum = None  # cumulative mean over batches
     for batch in photos:
-        fresh(resize_photos(batch, fresh.resolution))
+        with torch.autocast(batch.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            fresh(resize_photos(batch, fresh.resolution))
     for norm in norms:
         norm.momentum = 0.1
     return fresh.eval()
@@ -78,6 +79,8 @@ def measure_statistics(
     photos: Sequence[Tensor],
     rows: Rows,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    precision: str = "fp32",
 ) -> MeasuredStatistics:
     """Measure the subnets `rows` (n, d) on `photos`, batches as sharp as the largest resolution.
 
@@ -89,7 +92,7 @@ def measure_statistics(
     photos = [batch.contiguous(memory_format=torch.channels_last) for batch in photos]
     for number, arch in enumerate(supernet.space.decode_many(rows)):
         net = extract(supernet, arch).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        net = recalibrate(net, photos)
+        net = recalibrate(net, photos, precision=precision)
         for name, module in net.named_modules():
             if isinstance(module, nn.BatchNorm2d):
                 assert module.running_mean is not None

@@ -476,12 +476,14 @@ def fit_shipped_statistics(
         plain_photos(training, photos, config),
         rows,
         lambda done, _: progress("statistics", done, work),
+        precision=config.precision,
     )
     more = measure_statistics(
         supernet,
         plain_photos(training, _MORE_PHOTOS * photos, config),
         first,
         lambda done, _: progress("statistics", len(rows) + _MORE_PHOTOS * done, work),
+        precision=config.precision,
     )
     fit_statistics(supernet, on_more_photos(supernet, few, more))
 
@@ -496,6 +498,7 @@ def refit_statistics(
     subnets: int = TrainConfig.statistics_subnets,
     photos: int = TrainConfig.statistics_photos,
     seed: int = 0,
+    precision: str = "fp32",
     progress: Progress = lambda *_: None,
 ) -> Path:
     """Write the supernet at `paths` with statistics that are fitted anew on training photos of `data`,
@@ -516,6 +519,7 @@ def refit_statistics(
         statistics_subnets=subnets,
         statistics_photos=photos,
         seed=seed,
+        precision=precision,
         out=out,
     )
     training, _ = load_training_data(config)
@@ -526,6 +530,7 @@ def refit_statistics(
         "subnets": subnets,
         "photos": photos,
         "more_photos": _MORE_PHOTOS * photos,
+        "precision": precision,
         "seed": seed,
     }
     save_supernet(out, supernet, {**origin, "statistics": fitted})

@@ -81,6 +81,21 @@ def test_what_is_measured_is_what_recalibration_gives() -> None:
         assert not values[:, ~present].any()
 
 
+def test_statistics_in_bf16_come_close_to_those_in_fp32() -> None:
+    torch.manual_seed(0)
+    supernet = Supernet(TINY)
+    rows = TINY.sample(np.random.default_rng(1), 3)
+    found = {
+        precision: measure_statistics(supernet, batches(), rows, precision=precision)
+        for precision in ("fp32", "bf16")
+    }
+    exact, close = (found[precision].values for precision in ("fp32", "bf16"))
+    assert not np.array_equal(exact, close)
+    deviations = np.exp(0.5 * exact[:, 1])
+    assert np.median(np.abs(close - exact)[:, 0] / deviations) < 0.01
+    assert np.median(np.abs(close - exact)[:, 1]) < 0.02
+
+
 @pytest.mark.parametrize(
     ("norm", "seen"),
     [
