@@ -183,7 +183,7 @@ bench-collect: setup-dev ## Measure how fast subnets are evaluated, on Ray too, 
 
 # What the shipped supernet was trained with: twice over all that is at hand, then on what people look at in OSIE most of
 # the time, then with more subnets a step, which is averaged with what was before; then over all again, taught by the
-# largest subnet of that mean: once, and twice side by side, again averaged. Nine hours on two cores; where there is a GPU,
+# largest subnet of that mean: once, and twice side by side, again averaged. Ten hours on two cores; where there is a GPU,
 # add --device cuda, more epochs and larger batches.
 SALNAS_WEIGHTS ?= ../shared/weights
 STEP_ARGS ?= --batch-size 10 --random-subnets 1 --largest-every 2 --optimizer adamw --threads 2

@@ -61,7 +61,7 @@ def main() -> None:
     each = args.photos // BATCH
     sets = {"recalibrated": found[-each:], "on other photos": found[-2 * each : -each]}
     if args.more:
-        sets[f"on {args.more} photos"] = found
+        sets[f"on {sum(map(len, found))} photos"] = found
     if args.small:
         sets["on photos that were small"] = [resize_photos(p, min(space.resolutions)) for p in found[-each:]]
     rows = covering_rows(space, np.random.default_rng(args.seed), args.subnets)

@@ -205,7 +205,7 @@ def statistics_command(
     ] = None,
     subnets: MeasuredOption = _DEFAULTS.statistics_subnets,
     photos: Annotated[
-        int, typer.Option(min=1, help="Photos they are measured on.")
+        int, typer.Option(min=1, help="Photos they are measured on; some on six times as many.")
     ] = _DEFAULTS.statistics_photos,
     seed: Annotated[int, typer.Option(help="Seed of the subnets that are drawn.")] = 0,
 ) -> None:

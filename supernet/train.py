@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from supernet.average import average_supernets
-from supernet.calibrate import fit_statistics, measure_statistics, on_more_photos
+from supernet.calibrate import MeasuredStatistics, fit_statistics, measure_statistics, on_more_photos
 from supernet.checkpoint import file_fingerprint, load_supernet, read_tensors, save_supernet, write_tensors
 from supernet.data.cache import Mixture, TrainingCache, batches, build_cache, mix
 from supernet.data.registry import open_dataset
@@ -43,7 +43,7 @@ from supernet.processor import kept_memory, training_threads
 from supernet.pseudo_labels import mixed, supernet_labels
 from supernet.sampling import covering_rows
 from supernet.settings_checks import require_at_least, require_choices, require_learning_rate
-from supernet.space import Arch, get_space
+from supernet.space import Arch, Rows, get_space
 from supernet.teacher import DISTILLATIONS, Teacher, as_target, make_teacher, teacher_photos
 from supernet.training_state import optimizer_tensors, part, restore_optimizer
 from supernet.warmstart import begin_with_truths, load_source, warm_start
@@ -471,20 +471,18 @@ def fit_shipped_statistics(
     rows = covering_rows(supernet.space, np.random.default_rng(config.seed), count)
     first = rows[: max(len(rows) // _ONE_OF, 2)]
     work = len(rows) + _MORE_PHOTOS * len(first)
-    few = measure_statistics(
-        supernet,
-        plain_photos(training, photos, config),
-        rows,
-        lambda done, _: progress("statistics", done, work),
-        precision=config.precision,
-    )
-    more = measure_statistics(
-        supernet,
-        plain_photos(training, _MORE_PHOTOS * photos, config),
-        first,
-        lambda done, _: progress("statistics", len(rows) + _MORE_PHOTOS * done, work),
-        precision=config.precision,
-    )
+
+    def measure(some: Rows, photos: int, before: int, each: int) -> MeasuredStatistics:
+        return measure_statistics(
+            supernet,
+            plain_photos(training, photos, config),
+            some,
+            lambda done, _: progress("statistics", before + each * done, work),
+            precision=config.precision,
+        )
+
+    few = measure(rows, photos, 0, 1)
+    more = measure(first, _MORE_PHOTOS * photos, len(rows), _MORE_PHOTOS)
     fit_statistics(supernet, on_more_photos(supernet, few, more))
 
 
