@@ -221,7 +221,7 @@ def statistics_command(
             photos=photos,
             seed=seed,
             precision=chosen_precision("auto"),
-            progress=lambda _, done, total: advance(done, total),
+            progress=lambda what, done, total: advance(done, total, what),
         )
     typer.echo(str(path))
 

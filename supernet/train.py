@@ -45,6 +45,7 @@ from supernet.sampling import covering_rows
 from supernet.settings_checks import require_at_least, require_choices, require_learning_rate
 from supernet.space import Arch, Rows, get_space
 from supernet.teacher import DISTILLATIONS, Teacher, as_target, make_teacher, teacher_photos
+from supernet.temperature import fit_temperature
 from supernet.training_state import optimizer_tensors, part, restore_optimizer
 from supernet.warmstart import begin_with_truths, load_source, warm_start
 
@@ -70,6 +71,9 @@ _MORE_PHOTOS = 6
 
 _ONE_OF = 15
 """Of so many subnets one is."""
+
+_TEMPERED = 14
+"""Subnets that the temperature of all is fitted to."""
 
 _OBSERVERS = ("tensorboard", "energy_country")
 """Settings that a result does not depend on."""
@@ -289,7 +293,9 @@ def _train(config: TrainConfig, progress: Progress, resume: bool) -> Path:
     meter.close()
     if not config.frozen_epochs:
         fit_shipped_statistics(run.supernet, training, config, progress)
-    save_supernet(config.out, run.supernet, provenance(config, run.history, training, time.time() - started))
+    found = fit_shipped_temperature(run.supernet, held_out, config, progress)
+    about = provenance(config, run.history, training, time.time() - started)
+    save_supernet(config.out, run.supernet, {**about, "temperature": found})
     return config.out
 
 
@@ -486,6 +492,16 @@ def fit_shipped_statistics(
     fit_statistics(supernet, on_more_photos(supernet, few, more))
 
 
+def fit_shipped_temperature(
+    supernet: Supernet, held_out: TrainingCache, config: TrainConfig, progress: Progress = lambda *_: None
+) -> float:
+    """`fit_temperature` over some subnets that cover the space, on the photos that training holds out."""
+    rows = covering_rows(supernet.space, np.random.default_rng(config.seed), _TEMPERED)
+    return fit_temperature(
+        supernet, rows, held_out, config.loss, lambda done, total: progress("temperature", done, total)
+    )
+
+
 def refit_statistics(
     paths: Sequence[Path],
     out: Path,
@@ -500,7 +516,7 @@ def refit_statistics(
     progress: Progress = lambda *_: None,
 ) -> Path:
     """Write the supernet at `paths` with statistics that are fitted anew on training photos of `data`,
-    in the shares `data_weights`, to `out`.
+    in the shares `data_weights`, and with a temperature fitted on those held out, to `out`.
 
     One supernet keeps its weights; of several the weights are averaged, with `shares`. The photos that the training
     of the first held out are held out again. Raises CheckpointError, DataError and SettingsError.
@@ -520,9 +536,10 @@ def refit_statistics(
         precision=precision,
         out=out,
     )
-    training, _ = load_training_data(config)
+    training, held_out = load_training_data(config)
     fit_shipped_statistics(supernet, training, config, progress)
     fitted = {
+        "temperature": fit_shipped_temperature(supernet, held_out, config, progress),
         "data": list(data),
         "data_weights": list(data_weights),
         "subnets": subnets,

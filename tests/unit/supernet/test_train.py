@@ -73,11 +73,15 @@ def test_statistics_are_fitted_again_to_the_same_weights(tmp_path: Path) -> None
     after, provenance = load_supernet(out)
     fitted = provenance["statistics"]
     assert fitted.pop("precision") in ("fp32", "bf16")
+    temperature = fitted.pop("temperature")
     sizes = {"subnets": 5, "photos": 16, "more_photos": 96}
     assert fitted == {"data": ["synthetic"], "data_weights": [], **sizes, "seed": 3}
     assert provenance["config"]["held_out"] == 8
     old, new = before.state_dict(), after.state_dict()
-    assert {key for key in old if not torch.equal(old[key], new[key])} == set(FITTED)
+    last = {f"weights.decoder.{len(before.weights.decoder) - 1}.bn.{name}" for name in ("weight", "bias")}
+    assert {key for key in old if not torch.equal(old[key], new[key])} == {*FITTED, *last}
+    for key in last:
+        assert new[key] == pytest.approx(old[key] / temperature, rel=1e-3)
 
 
 def test_statistics_are_of_all_sets_that_train(tmp_path: Path) -> None:
@@ -107,7 +111,7 @@ def test_the_statistics_of_a_mean_of_supernets_are_its_own(tmp_path: Path) -> No
     words = ["statistics", str(first), str(second), "--share", "0.75", "--share", "0.25", "--out", str(out)]
     app([*words, "--data", "synthetic", "--photos", "16", "--subnets", "5"], standalone_mode=False)
     one, other, mean = (load_supernet(path)[0].state_dict() for path in (first, second, out))
-    weights = [name for name in one if name.endswith("weight")]
+    weights = [name for name in one if name.endswith("weight") and "decoder.6" not in name]
     assert any(not torch.equal(one[name], other[name]) for name in weights)
     for name in weights:
         torch.testing.assert_close(mean[name], 0.75 * one[name] + 0.25 * other[name], atol=1e-3, rtol=1e-3)
@@ -246,8 +250,10 @@ def test_training_goes_on_from_a_supernet(tmp_path: Path) -> None:
     _, provenance = load_supernet(train(further))
     before, _ = load_supernet(first)
     after, _ = load_supernet(further.out)
+    trained = dict(after.weights.named_parameters())
     for name, tensor in before.weights.named_parameters():
-        assert torch.allclose(tensor, dict(after.weights.named_parameters())[name], atol=2e-3), name
+        relative = 1e-2 if "decoder.6" in name else 0.0  # temperatures are fitted to three digits
+        assert torch.allclose(tensor, trained[name], atol=2e-3, rtol=relative), name
     assert provenance["config"]["start_from"] == "tiny.safetensors"
     assert "--start-from tiny.safetensors" in provenance["command"]
     other = tmp_path / "other.safetensors"
