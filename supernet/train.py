@@ -140,7 +140,7 @@ class TrainConfig:
     encoder_rate: float = 0.3
     weight_decay: float = 1e-5
     held_out: int = 80
-    statistics_subnets: int = 400
+    statistics_subnets: int = 720
     statistics_photos: int = 48
     seed: int = 0
     threads: int = field(default_factory=torch.get_num_threads)
