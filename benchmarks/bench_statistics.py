@@ -90,7 +90,8 @@ def main() -> None:
         f"Kendall's τ between two evaluations of {len(rows)} subnets",
         pd.DataFrame([agreement(metric, *list(scores.values())[:3]) for metric in METRICS]),
         command=command,
-        about=about_this_machine() | {"supernet_fingerprint": file_fingerprint(args.supernet)},
+        about=about_this_machine()
+        | {"supernet_fingerprint": file_fingerprint(args.supernet), "subnets": len(rows)},
         note="`recalibrated twice`: batch-norm statistics measured on one set of training photos or on another.",
     )
 

@@ -37,6 +37,9 @@ BANDS = 5
 CEILING = "noise-ceiling.json"
 """What `make bench-statistics` writes beside the report."""
 
+_RANKED = 16
+"""Subnets from which on a rank correlation between two evaluations of them is quoted."""
+
 _COLOURS = ("#0b6e4f", "#d94801", "#2171b5", "#8c2d7a", "#b8860b")
 _INK, _GRID = "#333333", "#e6e6e6"
 
@@ -186,13 +189,15 @@ def photo_ceiling(table: Table, metric: str) -> dict[str, float]:
 def recalibration_ceiling(path: Path, fingerprint: str) -> dict[str, float]:
     """Metric → Kendall's τ between evaluations of the same subnets that differ in the photos of calibration.
 
-    Empty where the benchmark at `path` was not run with the supernet that has this fingerprint.
+    Empty where the benchmark at `path` was not run with the supernet that has this fingerprint, or on so few subnets
+    that their ranking says little.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    if found["about"].get("supernet_fingerprint") != fingerprint:
+    about = found["about"]
+    if about.get("supernet_fingerprint") != fingerprint or about.get("subnets", 0) < _RANKED:
         return {}
     return {line["metric"]: line["recalibrated twice"] for line in found["rows"]}
 

@@ -130,9 +130,12 @@ def test_the_noise_ceiling_is_quoted_for_the_supernet_it_was_measured_on(tmp_pat
     path = tmp_path / CEILING
     assert recalibration_ceiling(path, "one") == {}
     line = {"metric": "cc", "recalibrated twice": 0.9, "fitted and recalibrated": 0.8}
-    path.write_text(json.dumps({"about": {"supernet_fingerprint": "one"}, "rows": [line]}))
+    about = {"supernet_fingerprint": "one", "subnets": 16}
+    path.write_text(json.dumps({"about": about, "rows": [line]}))
     assert recalibration_ceiling(path, "one") == {"cc": 0.9}
     assert recalibration_ceiling(path, "another") == {}
+    path.write_text(json.dumps({"about": about | {"subnets": 8}, "rows": [line]}))
+    assert recalibration_ceiling(path, "one") == {}, "a ranking of eight says little"
 
 
 def test_noise_limits_even_a_perfect_predictor() -> None:
