@@ -164,6 +164,10 @@ bench-gpu: setup-dev ## Time training steps on a GPU against the memory's bandwi
 bench-training: setup-dev ## Time training steps on this CPU: number format, layout, memory (TRAINING_ARGS=...)
 	@$(BIN)/python benchmarks/bench_training.py $(TRAINING_ARGS)
 
+.PHONY: bench-crops
+bench-crops: setup-dev ## Compare how much of a photo augmentation leaves (CROPS_ARGS=...)
+	@$(BIN)/python benchmarks/bench_crops.py $(CROPS_ARGS)
+
 .PHONY: bench-warmstart
 bench-warmstart: setup-dev ## Compare ways to start from ImageNet weights
 	@$(BIN)/python benchmarks/bench_warmstart.py

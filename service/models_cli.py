@@ -69,6 +69,9 @@ def register(app: typer.Typer, show: Show, service_at: Service) -> None:
         optimizer: OptimizerOption = "sgd",
         learning_rate: RateOption = 0.05,
         weight_decay: Annotated[float, typer.Option(help="Weight decay.")] = 1e-5,
+        smallest_crop: Annotated[
+            float, typer.Option(help="Least share of a photo's area that augmentation leaves; 1: no crops.")
+        ] = 0.8,
         decay: Annotated[
             str, typer.Option(help="standard, or dynamic: scales of batch norms fade with their output.")
         ] = "standard",
@@ -110,6 +113,7 @@ def register(app: typer.Typer, show: Show, service_at: Service) -> None:
             optimizer=optimizer,
             learning_rate=learning_rate,
             weight_decay=weight_decay,
+            smallest_crop=smallest_crop,
             decay=decay,
             precision=chosen_precision(precision),
             seed=seed,

@@ -63,6 +63,9 @@ def train_command(
         int, typer.Option(help="Last epochs, under the batch-norm statistics that are shipped.")
     ] = _DEFAULTS.frozen_epochs,
     batch_size: Annotated[int, typer.Option(help="Photos a step.")] = _DEFAULTS.batch_size,
+    smallest_crop: Annotated[
+        float, typer.Option(help="Least share of a photo's area that augmentation leaves; 1: no crops.")
+    ] = _DEFAULTS.smallest_crop,
     random_subnets: Annotated[
         int, typer.Option(help="Random subnets a step, besides largest and smallest.")
     ] = _DEFAULTS.random_subnets,
@@ -126,6 +129,7 @@ def train_command(
             batch_size=batch_size,
             random_subnets=random_subnets,
             largest_every=largest_every,
+            smallest_crop=smallest_crop,
             loss=loss,
             distillation=distillation,
             alpha=alpha,

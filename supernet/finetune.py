@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from supernet.baselines.fastsal import FastSal
 from supernet.baselines.registry import ReferenceNet
 from supernet.checkpoint import read_tensors, write_tensors
-from supernet.data.cache import TrainingCache, batches, build_cache
+from supernet.data.cache import SMALLEST_CROP, Source, TrainingCache, batches, build_cache
 from supernet.data.files import list_photos
 from supernet.data.sample import Dataset
 from supernet.distill import binary_loss, hint_loss, probability_loss
@@ -36,7 +36,7 @@ from supernet.losses import cc_loss, saliency_loss
 from supernet.network import SaliencyNet
 from supernet.processor import kept_memory, training_threads
 from supernet.prune import STRENGTH, DynamicDecay, parameter_groups, watched_layers
-from supernet.settings_checks import require_at_least, require_choices, require_learning_rate
+from supernet.settings_checks import require_at_least, require_choices, require_crop, require_learning_rate
 from supernet.training_state import optimizer_tensors, part, restore_optimizer
 
 WARM_UP_STEPS = 20
@@ -64,6 +64,7 @@ class FinetuneConfig:
         for pseudo-labels; "probability" for the map of a teacher taken as a distribution.
     encoder_rate: learning rate of pretrained layers relative to the others.
     decay: "dynamic" lets batch-norm scales decay with the output of their channels (CSNet), with `strength`.
+    augment: mirror, crop and recolour photos; `smallest_crop` is the least share of their area that is left.
     """
 
     epochs: int = 10
@@ -78,6 +79,7 @@ class FinetuneConfig:
     strength: float = STRENGTH
     precision: str = "fp32"
     augment: bool = True
+    smallest_crop: float = SMALLEST_CROP
     seed: int = 0
     threads: int = field(default_factory=torch.get_num_threads)
 
@@ -86,6 +88,7 @@ class FinetuneConfig:
         smallest = {"epochs": 1, "hint_epochs": 0, "batch_size": 2, "seed": 0, "threads": 1}
         require_at_least(self, smallest)
         require_learning_rate(self.learning_rate)
+        require_crop(self.smallest_crop)
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ class _Run:
 
 def finetune(
     net: nn.Module,
-    training: TrainingCache,
+    training: Source,
     config: FinetuneConfig,
     *,
     held_out: TrainingCache | None = None,
@@ -200,7 +203,7 @@ def _optimizer(
 
 def _epoch(
     run: _Run,
-    training: TrainingCache,
+    training: Source,
     hinter: SaliencyNet | None,
     config: FinetuneConfig,
     epoch: int,
@@ -215,7 +218,14 @@ def _epoch(
     layers = watched_layers(run.net) if config.decay == "dynamic" else {}
     with ExitStack() as stack:
         decay = stack.enter_context(DynamicDecay(layers)) if layers else None
-        stream = batches(training, config.batch_size, run.rng, augment=config.augment, drop_last=True)
+        stream = batches(
+            training,
+            config.batch_size,
+            run.rng,
+            augment=config.augment,
+            smallest_crop=config.smallest_crop,
+            drop_last=True,
+        )
         for step, (photos, maps, counts) in enumerate(stream):
             rate = _rate(config, epoch, steps, step)
             for group in run.optimizer.param_groups:

@@ -39,3 +39,14 @@ def require_learning_rate(value: float) -> None:
             value=value,
             remedy="Choose a number above 0, such as 0.05.",
         )
+
+
+def require_crop(value: float) -> None:
+    """The least share of a photo's area that augmentation leaves."""
+    if not 0 < value <= 1:
+        raise SettingsError(
+            f"smallest_crop is {value}.",
+            field="smallest_crop",
+            value=value,
+            remedy="It is a share of a photo's area above 0 and up to 1, which leaves photos whole.",
+        )

@@ -28,7 +28,7 @@ from torch import Tensor
 from supernet.average import average_supernets
 from supernet.calibrate import MeasuredStatistics, fit_statistics, measure_statistics, on_more_photos
 from supernet.checkpoint import file_fingerprint, load_supernet, read_tensors, save_supernet, write_tensors
-from supernet.data.cache import Mixture, TrainingCache, batches, build_cache, mix
+from supernet.data.cache import SMALLEST_CROP, Mixture, TrainingCache, batches, build_cache, mix
 from supernet.data.registry import open_dataset
 from supernet.data.sample import Dataset
 from supernet.errors import CheckpointError, SettingsError
@@ -42,7 +42,7 @@ from supernet.network import DROP_RATE, Supernet
 from supernet.processor import kept_memory, training_threads
 from supernet.pseudo_labels import mixed, supernet_labels
 from supernet.sampling import covering_rows
-from supernet.settings_checks import require_at_least, require_choices, require_learning_rate
+from supernet.settings_checks import require_at_least, require_choices, require_crop, require_learning_rate
 from supernet.space import Arch, Rows, get_space
 from supernet.teacher import DISTILLATIONS, Teacher, as_target, make_teacher, teacher_photos
 from supernet.temperature import fit_temperature
@@ -91,6 +91,7 @@ class TrainConfig:
     start_from: a supernet to train further, instead of a warm start.
     full_resolution_epochs: the last epochs, in which every subnet sees photos of its own resolution; before
         them all see the smallest one, which costs less than half.
+    smallest_crop: the least share of a photo's area that augmentation leaves; 1 leaves photos whole.
     encoder_rate: learning rate of the encoder relative to the decoder, which starts from random weights.
     loss: what is minimised, a combination of `losses.LOSSES`.
     distillation: what subnets learn from, one of `teacher.DISTILLATIONS`.
@@ -124,6 +125,7 @@ class TrainConfig:
     full_resolution_epochs: int = 5
     frozen_epochs: int = 2
     batch_size: int = 16
+    smallest_crop: float = SMALLEST_CROP
     random_subnets: int = 2
     largest_every: int = 1
     loss: str = "cc+kld+nss"
@@ -226,6 +228,7 @@ class TrainConfig:
                 remedy="Give an ISO code of three letters, such as THA.",
             )
         require_learning_rate(self.learning_rate)
+        require_crop(self.smallest_crop)
 
 
 @dataclass(frozen=True)
@@ -584,7 +587,14 @@ def _epoch(
     frozen = epoch >= config.epochs - config.frozen_epochs
     losses = []
     run.supernet.train(not frozen)
-    stream = batches(training, config.batch_size, run.rng, drop_last=True, device=config.device)
+    stream = batches(
+        training,
+        config.batch_size,
+        run.rng,
+        smallest_crop=config.smallest_crop,
+        drop_last=True,
+        device=config.device,
+    )
     for step, (photos, maps, counts) in enumerate(stream):
         rate = learning_rate(config, epoch * steps + step, config.epochs * steps)
         if step % config.accumulate == 0:

@@ -29,7 +29,9 @@ from supernet.images import normalise, resize_photo
 
 CACHE_VARIABLE = "SALNAS_CACHE"
 _VERSION = 2
-_SMALLEST_AREA = 0.8
+SMALLEST_CROP = 0.8
+"""Least share of a photo's area that an augmented one shows."""
+
 _BRIGHTNESS = 0.1
 _CONTRAST = 0.15
 
@@ -287,14 +289,16 @@ def batches(
     generator: np.random.Generator | None = None,
     augment: bool = True,
     *,
+    smallest_crop: float = SMALLEST_CROP,
     device: torch.device | str = "cpu",
     drop_last: bool = False,
 ) -> Iterator[Batch]:
     """One epoch of batches on `device`, shuffled where a generator is given, else in order.
 
-    With `augment` (which needs the generator) photo, map and points are mirrored and cropped together,
-    and the photo alone changes a little in brightness and contrast. With `drop_last` a last, smaller
-    batch is left out. Raises DataError for a batch size under 1 or augmentation without a generator.
+    With `augment` (which needs the generator) photo, map and points are mirrored and cropped together, to
+    `smallest_crop` of the area or more, and the photo alone changes a little in brightness and contrast. With
+    `drop_last` a last, smaller batch is left out. Raises DataError for a batch size under 1 or augmentation
+    without a generator.
     """
     if batch_size < 1 or (augment and generator is None):
         raise DataError(
@@ -310,11 +314,13 @@ def batches(
             return
         images, maps, counts = (torch.from_numpy(part).to(device) for part in source.take(positions))
         batch = Batch(normalise(images), maps.float(), counts.float())
-        yield _augment(batch, generator) if augment and generator is not None else batch
+        yield _augment(batch, generator, smallest_crop) if augment and generator is not None else batch
 
 
-def _augment(batch: Batch, generator: np.random.Generator) -> Batch:
-    window = torch.from_numpy(_random_windows(generator, len(batch.images))).to(batch.images.device)
+def _augment(batch: Batch, generator: np.random.Generator, smallest_crop: float) -> Batch:
+    window = torch.from_numpy(_random_windows(generator, len(batch.images), smallest_crop)).to(
+        batch.images.device
+    )
     window = _keep_what_is_seen(window, batch)
     return Batch(
         _recolour(_look_through(batch.images, window), generator),
@@ -323,10 +329,10 @@ def _augment(batch: Batch, generator: np.random.Generator) -> Batch:
     )
 
 
-def _random_windows(generator: np.random.Generator, n: int) -> npt.NDArray[np.float32]:
+def _random_windows(generator: np.random.Generator, n: int, smallest_crop: float) -> npt.NDArray[np.float32]:
     """(n, 4) float32: signed half width, half height, centre x, centre y, in units where the photo is
     [-1, 1] on both axes. A negative half width mirrors."""
-    half = np.sqrt(generator.uniform(_SMALLEST_AREA, 1.0, n))
+    half = np.sqrt(generator.uniform(smallest_crop, 1.0, n))
     centre = generator.uniform(-1.0, 1.0, (n, 2)) * (1 - half)[:, None]
     mirror = np.where(generator.random(n) < 0.5, -1.0, 1.0)
     return np.column_stack([half * mirror, half, centre]).astype(np.float32)

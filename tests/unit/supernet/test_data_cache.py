@@ -168,6 +168,14 @@ def test_crops_never_lose_all_points() -> None:
         assert (batch.maps.amax((1, 2)) > 0).all()
 
 
+def test_photos_that_are_not_cropped_are_mirrored_at_most() -> None:
+    whole = planted(8, 6)
+    batch = next(batches(whole, 64, np.random.default_rng(0), smallest_crop=1.0))
+    mirrored = whole.counts[0, :, ::-1]
+    seen = {tuple(map(tuple, counts)) for counts in batch.counts.numpy().astype(int)}
+    assert seen == {tuple(map(tuple, plane.astype(int))) for plane in (whole.counts[0], mirrored)}
+
+
 def test_augmented_photos_stay_in_range(cache: TrainingCache) -> None:
     for batch in batches(cache, 5, np.random.default_rng(0)):
         assert batch.images.min() >= -1

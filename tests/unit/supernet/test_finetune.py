@@ -51,6 +51,16 @@ def test_a_subnet_learns_from_truths() -> None:
     assert not net.training
 
 
+def test_photos_are_cropped_as_far_as_the_settings_say() -> None:
+    losses = {
+        crop: finetune(tiny_subnet("min"), blobs(8), replace(CONFIG, epochs=1, smallest_crop=crop))[0].loss
+        for crop in (0.2, 1.0)
+    }
+    assert losses[0.2] != losses[1.0]
+    with pytest.raises(SettingsError, match=r"smallest_crop is 1\.2"):
+        replace(CONFIG, smallest_crop=1.2)
+
+
 def test_a_csnet_learns_masks() -> None:
     net, photos = small_csnet(), blobs(24, (32, 48))
     config = replace(CONFIG, loss="binary", optimizer="adam", learning_rate=0.01, decay="dynamic")

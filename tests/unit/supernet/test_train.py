@@ -172,6 +172,7 @@ def test_a_state_of_another_configuration_is_refused(tmp_path: Path) -> None:
         ({"loss": "mse"}, "loss"),
         ({"distillation": "self"}, "distillation"),
         ({"alpha": 1.5}, "alpha"),
+        ({"smallest_crop": 0.0}, "smallest_crop"),
         ({"schedule": "linear"}, "schedule"),
         ({"restart_epochs": 0}, "restart_epochs"),
         ({"accumulate": 0}, "accumulate"),
