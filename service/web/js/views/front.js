@@ -17,6 +17,7 @@ import { SubnetCard, SubnetDetails } from "../subnet.js";
 const AXES = ["latency_ms", "macs", "parameters", "memory_bytes", "energy_mj"];
 const SETTLE_MS = 140;
 const REFRESH_MS = 1000;
+const MODELS_MS = 1500;
 
 /** @type {import("../main.js").Mount} */
 export function mount(root, place) {
@@ -124,6 +125,7 @@ class FrontView {
     window.removeEventListener("salnas-online", this.retry);
     window.addEventListener("salnas-online", this.retry);
     this.notes.replaceChildren();
+    this.models = this.showModels();
     try {
       const [known, search] = await Promise.all([home(), getSearch(this.searchId)]);
       if (this.left) return;
@@ -135,10 +137,9 @@ class FrontView {
       if (!this.left) this.failed(error);
     }
     this.listSources();
-    this.showModels();
   }
 
-  /** Reference models, where there are any. @private */
+  /** Reference models, where there are any: asked for at once, since later they would move the axes. @private */
   async showModels() {
     try {
       const models = await listModels();
@@ -277,6 +278,7 @@ class FrontView {
     if (this.budget === null) this.budget = this.defaultBudget();
     this.show();
     try {
+      await Promise.race([this.models, new Promise((done) => setTimeout(done, MODELS_MS))]);
       await this.plot.update(front, this.home?.space ?? null, { x: this.x, colour: this.colour });
       this.show();
     } catch (error) {
