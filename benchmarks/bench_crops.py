@@ -24,7 +24,8 @@ from supernet.images import resize_maps, resize_photos
 from supernet.losses import kld_loss
 from supernet.network import SaliencyNet, extract
 from supernet.processor import chosen_precision
-from supernet.train import TrainConfig, load_training_data
+from supernet.train_config import TrainConfig
+from supernet.train_data import load_training_data
 
 DATA = ("osie", "mit1003", "crowd")
 SHIPPED = ROOT / "results" / "supernets" / "salnas-osie.safetensors"

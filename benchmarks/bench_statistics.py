@@ -33,7 +33,8 @@ from supernet.network import extract
 from supernet.onnx_net import OnnxNet
 from supernet.progress import shown_progress
 from supernet.sampling import covering_rows
-from supernet.train import TrainConfig, load_training_data, plain_photos
+from supernet.train_config import TrainConfig
+from supernet.train_data import load_training_data, plain_photos
 
 BATCH = 16
 """Photos of a batch that `plain_photos` returns."""

@@ -40,7 +40,9 @@ from supernet.losses import LOSSES
 from supernet.network import extract
 from supernet.processor import chosen_precision
 from supernet.teacher import DISTILLATIONS
-from supernet.train import TrainConfig, load_training_data, train
+from supernet.train import train
+from supernet.train_config import TrainConfig
+from supernet.train_data import load_training_data
 
 SMALL = 160
 """Longest side of the photos of the small sets."""

@@ -16,7 +16,9 @@ from supernet.data.check import check_dataset
 from supernet.errors import SalnasError
 from supernet.processor import chosen_device, chosen_precision
 from supernet.progress import shown_progress
-from supernet.train import CHOICES, TrainConfig, import_checkpoint, refit_statistics, train
+from supernet.refit import import_checkpoint, refit_statistics
+from supernet.train import train
+from supernet.train_config import CHOICES, TrainConfig
 
 _DEFAULTS = TrainConfig()
 MeasuredOption = Annotated[int, typer.Option(min=2, help="Subnets whose statistics are measured.")]

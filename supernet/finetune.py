@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -35,6 +35,7 @@ from supernet.images import load_image, resize_maps, resize_photo, resize_photos
 from supernet.losses import cc_loss, saliency_loss
 from supernet.network import SaliencyNet
 from supernet.processor import kept_memory, training_threads
+from supernet.progress import StageProgress
 from supernet.prune import STRENGTH, DynamicDecay, parameter_groups, watched_layers
 from supernet.settings_checks import require_at_least, require_choices, require_crop, require_learning_rate
 from supernet.training_state import optimizer_tensors, part, restore_optimizer
@@ -102,9 +103,6 @@ class EpochReport:
     held_out_cc: float | None
 
 
-Progress = Callable[[str, int, int], None]
-
-
 @dataclass
 class _Run:
     net: nn.Module
@@ -123,7 +121,7 @@ def finetune(
     teacher: SaliencyNet | None = None,
     pretrained: Sequence[str] = (),
     state: Path | None = None,
-    progress: Progress = lambda *_: None,
+    progress: StageProgress = lambda *_: None,
 ) -> list[EpochReport]:
     """Train `net` in place; it is left in evaluation mode.
 
@@ -207,7 +205,7 @@ def _epoch(
     hinter: SaliencyNet | None,
     config: FinetuneConfig,
     epoch: int,
-    progress: Progress,
+    progress: StageProgress,
 ) -> tuple[float, float]:
     """One pass; with a `hinter` its features are the targets. Returns the mean loss and the seconds."""
     started = time.time()

@@ -9,6 +9,9 @@ from typing import Protocol
 
 import typer
 
+StageProgress = Callable[[str, int, int], None]
+"""Called with what is going on, steps done, steps in all."""
+
 SECONDS = 30.0
 """Between two lines of what is no terminal."""
 

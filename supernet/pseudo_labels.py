@@ -8,7 +8,6 @@ McGuinness, "FastSal", ICPR 2020, section III.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,12 +23,10 @@ from supernet.data.sample import Dataset
 from supernet.errors import CheckpointError, DataError
 from supernet.images import normalise, resize_photos
 from supernet.network import SaliencyNet, extract
+from supernet.progress import StageProgress
 from supernet.teacher import as_target
 
 _AT_ONCE = 8
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is going on, photos done, photos in all."""
 
 
 @torch.inference_mode()
@@ -39,7 +36,7 @@ def taught(
     *,
     mirrored: bool = False,
     precision: str = "fp32",
-    progress: Progress = lambda *_: None,
+    progress: StageProgress = lambda *_: None,
 ) -> TrainingCache:
     """The same photos with the maps of `teacher`, maximum 1, and no fixations.
 
@@ -79,7 +76,7 @@ def supernet_labels(
     *,
     precision: str = "fp32",
     device: str = "cpu",
-    progress: Progress = lambda *_: None,
+    progress: StageProgress = lambda *_: None,
 ) -> TrainingCache:
     """`photos`, the cache of `dataset`, with the maps of the largest subnet of a supernet's file, mirrored too.
 

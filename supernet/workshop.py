@@ -35,7 +35,6 @@ from supernet.evaluate import build_evaluation_set, evaluate_masks, evaluate_net
 from supernet.files import write_atomic
 from supernet.finetune import (
     FinetuneConfig,
-    Progress,
     finetune,
     folder_photos,
     mask_photos,
@@ -44,6 +43,7 @@ from supernet.finetune import (
 from supernet.fixed import load_net, save_net
 from supernet.images import resize_maps, resize_photos, to_tensor
 from supernet.network import SaliencyNet, Supernet, extract
+from supernet.progress import StageProgress
 from supernet.prune import FAST_MULTIPLE, prune_bottlenecks, prune_csnet
 from supernet.pseudo_labels import mixed, taught
 from supernet.settings_checks import require_choices
@@ -109,7 +109,7 @@ def weights_folder() -> Path:
 
 
 def run_job(
-    job: Job, config: FinetuneConfig, *, command: str = "", progress: Progress = lambda *_: None
+    job: Job, config: FinetuneConfig, *, command: str = "", progress: StageProgress = lambda *_: None
 ) -> dict[str, Any]:
     """Train, save and score a network; returns its card, which lies beside the file too.
 
@@ -304,7 +304,7 @@ def settle(net: FixedNet, training: TrainingCache) -> None:
 # --- scores ---------------------------------------------------------------------------------------------
 
 
-def _scores(job: Job, net: FixedNet, progress: Progress) -> dict[str, Any]:
+def _scores(job: Job, net: FixedNet, progress: StageProgress) -> dict[str, Any]:
     """On validation photos, or on the masks that were held out; none where the data have no truths."""
     if has_masks(job.data):
         dataset = open_dataset(job.data, split="all")

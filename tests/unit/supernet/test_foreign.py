@@ -17,7 +17,7 @@ from supernet.data.synthetic import synthetic
 from supernet.errors import CheckpointError
 from supernet.foreign import import_public
 from supernet.space import get_space
-from supernet.train import TrainConfig
+from supernet.train_config import TrainConfig
 
 # Width, blocks, expansion, gate, stride of the largest subnet's stages, written down from Table 1.
 STAGES = [

@@ -19,7 +19,9 @@ from supernet.images import normalise
 from supernet.network import Supernet, extract
 from supernet.pseudo_labels import mixed, supernet_labels, taught
 from supernet.space import get_space
-from supernet.train import TrainConfig, load_training_data, train
+from supernet.train import train
+from supernet.train_config import TrainConfig
+from supernet.train_data import load_training_data
 from tests.unit.supernet.test_fixed import tiny_subnet
 from tests.unit.supernet.test_train import short_config, train_in_two
 

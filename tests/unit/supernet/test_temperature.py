@@ -13,7 +13,9 @@ from supernet.losses import saliency_loss
 from supernet.network import Supernet, extract
 from supernet.space import Arch, get_space
 from supernet.temperature import fit_temperature
-from supernet.train import TrainConfig, load_training_data, train
+from supernet.train import train
+from supernet.train_config import TrainConfig
+from supernet.train_data import load_training_data
 
 TINY = get_space("tiny")
 ROWS = np.stack([np.zeros_like(TINY.sizes), TINY.sizes - 1])

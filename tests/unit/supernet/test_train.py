@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import inspect
 import itertools
 import os
 import resource
@@ -17,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 import supernet.train as module
-from supernet.__main__ import app
+from supernet.__main__ import app, train_command
 from supernet.checkpoint import load_supernet, save_supernet
 from supernet.data.cache import batches
 from supernet.data.folder import write_folder
@@ -27,7 +28,9 @@ from supernet.losses import LOSSES
 from supernet.network import FITTED, Supernet
 from supernet.space import get_space
 from supernet.teacher import DISTILLATIONS, LARGEST_SHARE, LastEpochTeacher, SelfTeacher, as_target
-from supernet.train import TrainConfig, learning_rate, train
+from supernet.train import train
+from supernet.train_config import TrainConfig, command_of, learning_rate
+from supernet.train_data import load_training_data, plain_photos
 
 
 def tiny_config(folder: Path, epochs: int = 2) -> TrainConfig:
@@ -89,15 +92,15 @@ def test_statistics_are_of_all_sets_that_train(tmp_path: Path) -> None:
     config = dataclasses.replace(
         short_config(tmp_path), data=("synthetic", str(tmp_path / "mine")), data_weights=(1.0, 3.0)
     )
-    training, _ = module.load_training_data(config)
-    photos = torch.cat(module.plain_photos(training, 32, config))
+    training, _ = load_training_data(config)
+    photos = torch.cat(plain_photos(training, 32, config))
     first = torch.cat([batch.images for batch in batches(training.caches[0], 16, augment=False)]).flatten(1)
     of_first = (torch.cdist(photos.flatten(1), first) < 1e-3).any(1).float().mean()
     assert 0 < of_first < 0.5
-    again = torch.cat(module.plain_photos(training, 32, config))
+    again = torch.cat(plain_photos(training, 32, config))
     assert torch.equal(photos, again)
-    short, _ = module.load_training_data(dataclasses.replace(config, epoch_photos=16))
-    assert sum(len(batch) for batch in module.plain_photos(short, 32, config)) == 32
+    short, _ = load_training_data(dataclasses.replace(config, epoch_photos=16))
+    assert sum(len(batch) for batch in plain_photos(short, 32, config)) == 32
 
 
 def test_the_statistics_of_a_mean_of_supernets_are_its_own(tmp_path: Path) -> None:
@@ -241,6 +244,35 @@ def test_what_only_watches_does_not_change_the_state(tmp_path: Path) -> None:
     watched = dataclasses.replace(config, tensorboard=tmp_path / "board")
     after = load_file(train(watched))
     assert all(torch.equal(tensor, after[key]) for key, tensor in before.items())
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("smallest_crop", 1.0),
+        ("held_out", 40),
+        ("precision", "fp32"),
+        ("precision", "bf16"),
+        ("alpha", 0.4),
+        ("start_from", Path("some.safetensors")),
+    ],
+)
+def test_a_command_tells_what_a_result_depends_on(setting: str, value: Any) -> None:
+    assert setting in inspect.signature(train_command).parameters
+    changed: Any = {setting: value}
+    told = command_of(TrainConfig(**changed))
+    assert f"--{setting.replace('_', '-')} {value}" in told
+
+
+def test_a_command_names_options_alone() -> None:
+    settings = dataclasses.fields(TrainConfig)
+    counts: Any = {one.name: one.default + 1 for one in settings if type(one.default) is int}
+    config = TrainConfig(
+        **counts, alpha=0.1, loss="cc+kld", execution="masked", encoder_rate=0.1, weight_decay=0.1
+    )
+    told = command_of(config)
+    options = {f"--{name.replace('_', '-')}" for name in inspect.signature(train_command).parameters}
+    assert {word for word in told.split() if word.startswith("--")} <= options
 
 
 def test_training_goes_on_from_a_supernet(tmp_path: Path) -> None:
