@@ -21,6 +21,7 @@ from benchmarks.report import ROOT, publish
 from service.settings import Settings
 from service.supernets import find_supernet
 from supernet.checkpoint import file_fingerprint
+from supernet.data.cache import TrainingCache
 from supernet.data.registry import open_dataset
 from supernet.evaluate import build_evaluation_set, evaluate_net
 from supernet.finetune import FinetuneConfig, finetune
@@ -70,6 +71,7 @@ def main() -> None:
     )
     teacher = subnet_of(supernet, options.teacher)
     truth, _ = training_photos(job, starting_net(job)[0])
+    assert isinstance(truth, TrainingCache)
     from_teacher = taught(teacher, truth)
     photos = build_evaluation_set(
         open_dataset("osie", split="val"), options.limit, resolutions=[(height, width), teacher.resolution]

@@ -60,8 +60,18 @@ def register(app: typer.Typer, show: Show, service_at: Service) -> None:
         network: Network,
         out: OutOption,
         data: Annotated[
-            str, typer.Option(help="Data set by name or folder; with masks an object detector is trained.")
-        ] = "osie",
+            list[str] | None,
+            typer.Option(
+                help="Data set by name or folder, osie unless said; with masks an object detector is trained."
+                " Repeat it to mix several."
+            ),
+        ] = None,
+        data_weight: Annotated[
+            list[float] | None, typer.Option(help="Share of each --data in an epoch, in the same order.")
+        ] = None,
+        epoch_photos: Annotated[
+            int | None, typer.Option(help="Photos of an epoch; all of them unless said.")
+        ] = None,
         start: StartOption = "weights",
         epochs: EpochsOption = 10,
         batch_size: BatchOption = 10,
@@ -95,10 +105,14 @@ def register(app: typer.Typer, show: Show, service_at: Service) -> None:
         from supernet.processor import chosen_precision
         from supernet.workshop import Job
 
+        first, *others = data or ["osie"]
         job = Job(
             network,
             out,
-            data=data,
+            data=first,
+            more_data=tuple(others),
+            data_weights=tuple(data_weight or ()),
+            epoch_photos=epoch_photos,
             start=start,
             supernet=_supernet_file(supernet),
             held_out=held_out,

@@ -79,11 +79,14 @@ def train_command(
         str, typer.Option(help=f"What subnets learn from besides the truth: {_names('distillation')}")
     ] = _DEFAULTS.distillation,
     alpha: Annotated[
-        float, typer.Option(help="Share of the truth in self-kd, and beside a teacher.")
+        float, typer.Option(help="Share of the truth in self-kd, and beside teachers.")
     ] = _DEFAULTS.alpha,
     teacher: Annotated[
-        Path | None,
-        typer.Option(help="Trained supernet, whose largest subnet's maps are mixed into the truths."),
+        list[Path] | None,
+        typer.Option(
+            help="Trained network, or supernet for its largest subnet, whose maps are mixed into the truths; repeat"
+            " it for the mean of several."
+        ),
     ] = None,
     optimizer: Annotated[str, typer.Option(help=_names("optimizer"))] = _DEFAULTS.optimizer,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = _DEFAULTS.learning_rate,
@@ -135,7 +138,7 @@ def train_command(
             loss=loss,
             distillation=distillation,
             alpha=alpha,
-            teacher=teacher,
+            teachers=tuple(teacher or ()),
             optimizer=optimizer,
             learning_rate=learning_rate,
             schedule=schedule,

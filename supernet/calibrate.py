@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from supernet.images import resize_photos
 from supernet.network import FITTED, SaliencyNet, Supernet, extract, similarities
-from supernet.processor import kept_memory
+from supernet.processor import kept_memory, side_by_side
 from supernet.sampling import leaning_rows
-from supernet.space import Rows, Space
+from supernet.space import Arch, Rows, Space
 
 _SMALLEST_VARIANCE = 1e-8
 _EPSILON = 1e-5
@@ -73,7 +73,6 @@ class MeasuredStatistics:
 
 
 @kept_memory
-@torch.no_grad()
 def measure_statistics(
     supernet: Supernet,
     photos: Sequence[Tensor],
@@ -90,21 +89,35 @@ def measure_statistics(
     present = np.zeros((len(rows), supernet.statistics.shape[-1]), dtype=bool)
     values = np.zeros((len(rows), 2, present.shape[1]), dtype=np.float32)
     photos = [batch.contiguous(memory_format=torch.channels_last) for batch in photos]
-    for number, arch in enumerate(supernet.space.decode_many(rows)):
+
+    @torch.no_grad()
+    def measure(arch: Arch) -> SaliencyNet:
         net = extract(supernet, arch).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        net = recalibrate(net, photos, precision=precision)
-        for name, module in net.named_modules():
-            if isinstance(module, nn.BatchNorm2d):
-                assert module.running_mean is not None
-                assert module.running_var is not None
-                start = supernet.norm_spans[name][0]
-                channels = slice(start, start + module.num_features)
-                present[number, channels] = True
-                log_variance = module.running_var.clamp(min=_SMALLEST_VARIANCE).log()
-                values[number, :, channels] = torch.stack([module.running_mean, log_variance]).cpu().numpy()
-        if progress:
-            progress(number + 1, len(rows))
+        return recalibrate(net, photos, precision=precision)
+
+    with side_by_side() as pool:
+        archs = supernet.space.decode_many(rows)
+        measured = pool.map(measure, archs) if photos[0].device.type == "cpu" else map(measure, archs)
+        for number, net in enumerate(measured):
+            _note(supernet, net, present[number], values[number])
+            if progress:
+                progress(number + 1, len(rows))
     return MeasuredStatistics(rows, present, values)
+
+
+def _note(
+    supernet: Supernet, net: SaliencyNet, present: NDArray[np.bool_], values: NDArray[np.float32]
+) -> None:
+    """Put the statistics of `net` where its channels are in `present` (c,) and `values` (2, c)."""
+    for name, module in net.named_modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            start = supernet.norm_spans[name][0]
+            channels = slice(start, start + module.num_features)
+            present[channels] = True
+            log_variance = module.running_var.clamp(min=_SMALLEST_VARIANCE).log()
+            values[:, channels] = torch.stack([module.running_mean, log_variance]).cpu().numpy()
 
 
 def on_more_photos(

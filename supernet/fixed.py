@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from supernet.baselines.csnet import CSNet, CSNetArch
@@ -107,6 +107,15 @@ def load_net(path: Path | str) -> tuple[SaliencyNet | ReferenceNet, dict[str, An
             remedy="Give a file written by `salnas finetune` or `salnas distill`.",
         ) from error
     return net.eval(), provenance
+
+
+def is_network(path: Path | str) -> bool:
+    """Whether a file is one that `save_net` wrote, by what it says of itself."""
+    try:
+        with safe_open(str(path), "pt") as stored:
+            return (stored.metadata() or {}).get("format") == FORMAT
+    except (OSError, SafetensorError):
+        return False
 
 
 def csnet_channels(arch: CSNetArch) -> dict[str, Any]:

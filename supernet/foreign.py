@@ -42,7 +42,7 @@ def import_public(path: Path | str, space: Space) -> tuple[Supernet, bool]:
     `path`: what torch.save wrote, read without running anything in it, or safetensors. Raises CheckpointError for a
     file that cannot be read and for tensors of another space, naming the first.
     """
-    tensors = _read(Path(path))
+    tensors = read_state_dict(Path(path))
     supernet = Supernet(space)
     wanted = dict(public_names(supernet))
     with_decoder = any(name.startswith("decode_output") for name in tensors)
@@ -110,8 +110,8 @@ def _fitting(tensors: Mapping[str, Tensor], name: str, own: Tensor, path: Path) 
     return found.float()
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    """Tensors by public name, without `module.`."""
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Tensors by public name, without `module.`; nothing in the file is run. Raises CheckpointError."""
     try:
         content: Any
         if path.suffix == ".safetensors":

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from supernet.depthwise import depthwise
 from supernet.space import expanded_width, squeezed_width
 
 
@@ -44,13 +45,10 @@ class ConvBN(nn.Sequential):
         return F.silu(x) if self.swish else x
 
     def _convolve(self, x: Tensor) -> Tensor:
-        if x.dtype is torch.bfloat16 and self.conv.groups > 1 and x.device.type == "cpu":
-            # oneDNN's depthwise gradients in bfloat16 are several times slower than in float32.
-            with torch.autocast("cpu", enabled=False):
-                x = self.conv(x.float()).to(torch.bfloat16)
-        else:
-            x = self.conv(x)
-        return x
+        if self.conv.groups == 1:
+            found: Tensor = self.conv(x)
+            return found
+        return depthwise(x, self.conv.weight, self.conv.stride[0], self.conv.kernel_size[0] // 2)
 
 
 class SqueezeExcite(nn.Module):

@@ -8,6 +8,7 @@ McGuinness, "FastSal", ICPR 2020, section III.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,21 +18,24 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from supernet.baselines.registry import ReferenceNet
 from supernet.checkpoint import file_fingerprint, load_supernet, read_tensors, write_tensors
 from supernet.data.cache import TrainingCache, cache_root
 from supernet.data.sample import Dataset
 from supernet.errors import CheckpointError, DataError
+from supernet.fixed import is_network, load_net
 from supernet.images import normalise, resize_photos
 from supernet.network import SaliencyNet, extract
 from supernet.progress import StageProgress
 from supernet.teacher import as_target
 
 _AT_ONCE = 8
+_FAINTEST = 1e-6
 
 
 @torch.inference_mode()
 def taught(
-    teacher: SaliencyNet,
+    teacher: SaliencyNet | ReferenceNet,
     photos: TrainingCache,
     *,
     mirrored: bool = False,
@@ -69,8 +73,8 @@ def mixed(truth: TrainingCache, from_teacher: TrainingCache, alpha: float = 0.5)
     return replace(truth, maps=maps.astype(np.float16))
 
 
-def supernet_labels(
-    supernet: Path,
+def mean_labels(
+    teachers: Sequence[Path],
     dataset: Dataset,
     photos: TrainingCache,
     *,
@@ -78,29 +82,52 @@ def supernet_labels(
     device: str = "cpu",
     progress: StageProgress = lambda *_: None,
 ) -> TrainingCache:
-    """`photos`, the cache of `dataset`, with the maps of the largest subnet of a supernet's file, mirrored too.
+    """`photos`, the cache of `dataset`, with the mean of what several teachers say, maximum 1: see `labels_of`."""
+    total = np.zeros(photos.maps.shape, np.float32)
+    for teacher in teachers:
+        labels = labels_of(teacher, dataset, photos, precision=precision, device=device, progress=progress)
+        total += labels.maps
+    total /= total.max(axis=(1, 2), keepdims=True).clip(_FAINTEST)
+    return replace(photos, maps=total.astype(np.float16), counts=np.zeros_like(photos.counts))
 
-    They are kept beside the caches: whoever comes with the same file and photos reads them. Raises CheckpointError,
-    and DataError where what was kept is damaged.
+
+def labels_of(
+    teacher: Path,
+    dataset: Dataset,
+    photos: TrainingCache,
+    *,
+    precision: str = "fp32",
+    device: str = "cpu",
+    progress: StageProgress = lambda *_: None,
+) -> TrainingCache:
+    """`photos`, the cache of `dataset`, with the maps of a trained network's file, of their mirror images too.
+
+    Of a supernet's file the largest subnet teaches. Labels are kept beside the caches: whoever comes with the same
+    file and photos reads them. Raises CheckpointError, and DataError where what was kept is damaged.
     """
-    if not supernet.is_file():
+    if not teacher.is_file():
         raise CheckpointError(
-            f"There is no teacher at {supernet}.",
+            f"There is no teacher at {teacher}.",
             field="teacher",
-            value=str(supernet),
-            remedy="Give the .safetensors file of a supernet.",
+            value=str(teacher),
+            remedy="Give a .safetensors file of a supernet, or of a network that `salnas finetune` wrote.",
         )
     shapes = f"{photos.images.shape} {photos.maps.shape}"
-    origin = f"{file_fingerprint(supernet)} {precision} {shapes} {dataset.fingerprint()}"
+    origin = f"{file_fingerprint(teacher)} {precision} {shapes} {dataset.fingerprint()}"
     key = hashlib.blake2b(origin.encode(), digest_size=8).hexdigest()
     kept = cache_root() / f"{dataset.name}-{dataset.split}-labels-{key}.safetensors"
     if not kept.exists():
-        loaded, _ = load_supernet(supernet)
-        teacher = extract(loaded, loaded.space.largest())
-        teacher = teacher.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        found = taught(teacher, photos, mirrored=True, precision=precision, progress=progress)
+        net = _network_of(teacher).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        found = taught(net, photos, mirrored=True, precision=precision, progress=progress)
         write_tensors(kept, {"maps": torch.from_numpy(found.maps)}, {"origin": origin})
     return replace(photos, maps=_kept_maps(kept), counts=np.zeros_like(photos.counts))
+
+
+def _network_of(path: Path) -> SaliencyNet | ReferenceNet:
+    if is_network(path):
+        return load_net(path)[0]
+    loaded, _ = load_supernet(path)
+    return extract(loaded, loaded.space.largest())
 
 
 def _kept_maps(path: Path) -> npt.NDArray[np.float16]:

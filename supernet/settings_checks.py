@@ -30,6 +30,17 @@ def require_at_least(settings: object, smallest: Mapping[str, int]) -> None:
             )
 
 
+def require_data_weights(weights: Sequence[float], sets: int) -> None:
+    """One weight for each data set, or none."""
+    if weights and len(weights) != sets:
+        raise SettingsError(
+            f"{len(weights)} weights are given for {sets} data sets.",
+            field="data_weights",
+            value=weights,
+            remedy="Give --data-weight once for each --data, in the same order.",
+        )
+
+
 def require_learning_rate(value: float) -> None:
     """A learning rate that can be meant."""
     if not 0 < value < 10:

@@ -125,6 +125,7 @@ def provenance(
     settings = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
     for name in FILES:
         settings[name] = getattr(config, name).name if getattr(config, name) else None
+    settings["teachers"] = [path.name for path in config.teachers]
     settings["out"] = config.out.name
     return {
         "config": settings,
@@ -320,8 +321,7 @@ def _save_state(config: TrainConfig, run: _Run, identity: str) -> None:
 def _identity(config: TrainConfig) -> str:
     """Everything that a result depends on, as JSON."""
     settings = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
-    if config.teacher:
-        settings["teacher"] = file_fingerprint(config.teacher)
+    settings["teachers"] = [file_fingerprint(path) for path in config.teachers]
     return json.dumps({k: v for k, v in settings.items() if k not in _OBSERVERS}, sort_keys=True)
 
 

@@ -12,7 +12,13 @@ import torch
 from supernet.data.cache import SMALLEST_CROP
 from supernet.errors import SettingsError
 from supernet.losses import LOSSES
-from supernet.settings_checks import require_at_least, require_choices, require_crop, require_learning_rate
+from supernet.settings_checks import (
+    require_at_least,
+    require_choices,
+    require_crop,
+    require_data_weights,
+    require_learning_rate,
+)
 from supernet.space import get_space
 from supernet.teacher import DISTILLATIONS
 
@@ -28,11 +34,11 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 """Settings that are one of some names."""
 
-FILES = ("warm_start", "start_from", "teacher")
+FILES = ("warm_start", "start_from")
 """Settings that are paths, of which a checkpoint tells the name alone."""
 
-_OTHERWISE = {"data", "data_weights", "out", "threads", "device", "tensorboard", "energy_country", *FILES}
-_OTHERWISE |= {"encoder_rate", "weight_decay", "statistics_photos"}
+_OTHERWISE = {"data", "data_weights", "teachers", "out", "threads", "device", "tensorboard", "energy_country"}
+_OTHERWISE |= {"encoder_rate", "weight_decay", "statistics_photos", *FILES}
 """Settings that a command names in another way, that change no result, or that are no options of it."""
 
 
@@ -52,9 +58,9 @@ class TrainConfig:
     encoder_rate: learning rate of the encoder relative to the decoder, which starts from random weights.
     loss: what is minimised, a combination of `losses.LOSSES`.
     distillation: what subnets learn from, one of `teacher.DISTILLATIONS`.
-    alpha: the share of the truth in the targets of self-kd and of a `teacher`, from 0 (the teacher alone) to 1.
-    teacher: a trained supernet, whose largest subnet says what training photos yield (`pseudo_labels`), mixed with
-        the truth, or None for the truth alone.
+    alpha: the share of the truth in the targets of self-kd and of `teachers`, from 0 (teachers alone) to 1.
+    teachers: trained networks, of supernets the largest subnet, which say what training photos yield
+        (`pseudo_labels`): the mean of them is mixed with the truth. None of them: the truth alone.
     schedule: the learning rate in "cosine", one with a linear warm-up, or "restarts", cosines of `restart_epochs`
         one after the other, set once an epoch, as published.
     accumulate: batches whose gradients are averaged for one update.
@@ -88,7 +94,7 @@ class TrainConfig:
     loss: str = "cc+kld+nss"
     distillation: str = "none"
     alpha: float = 0.5
-    teacher: Path | None = None
+    teachers: tuple[Path, ...] = ()
     optimizer: str = "sgd"
     learning_rate: float = 0.05
     schedule: str = "cosine"
@@ -141,13 +147,7 @@ class TrainConfig:
                 value=self.epoch_photos,
                 remedy="Make epochs longer, or batches smaller.",
             )
-        if self.data_weights and len(self.data_weights) != len(self.data):
-            raise SettingsError(
-                f"{len(self.data_weights)} weights are given for {len(self.data)} data sets.",
-                field="data_weights",
-                value=self.data_weights,
-                remedy="Give one weight for each set, or none.",
-            )
+        require_data_weights(self.data_weights, len(self.data))
         if self.warm_start and self.start_from:
             raise SettingsError(
                 "A run starts from a supernet or from a warm start, not from both.",
@@ -163,9 +163,9 @@ class TrainConfig:
                 value=self.alpha,
                 remedy="It is a share from 0 to 1, such as 0.5.",
             )
-        if self.teacher and self.distillation != "none":
+        if self.teachers and self.distillation != "none":
             raise SettingsError(
-                f"The supernet {self.teacher} teaches, and {self.distillation} would too.",
+                f"{self.teachers[0]} teaches, and {self.distillation} would too.",
                 field="distillation",
                 value=self.distillation,
                 remedy="Leave --distillation or --teacher out.",
@@ -209,4 +209,5 @@ def command_of(config: TrainConfig) -> str:
     for name in FILES:
         if path := getattr(config, name):
             words.append(f"--{name.replace('_', '-')} {path.name}")
+    words += [f"--teacher {path.name}" for path in config.teachers]
     return " ".join(words)

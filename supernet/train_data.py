@@ -13,7 +13,7 @@ from supernet.data.registry import open_dataset
 from supernet.data.sample import Dataset
 from supernet.errors import SettingsError
 from supernet.progress import StageProgress
-from supernet.pseudo_labels import mixed, supernet_labels
+from supernet.pseudo_labels import mean_labels, mixed
 from supernet.space import get_space
 from supernet.train_config import TrainConfig
 
@@ -36,7 +36,7 @@ def load_training_data(
             value=config.held_out,
             remedy="Hold out fewer photos, or make batches smaller.",
         )
-    if config.teacher:
+    if config.teachers:
         caches = [_with_labels(config, *pair, progress) for pair in zip(datasets, caches, strict=True)]
     caches[0] = caches[0].part(0, kept)
     weights = config.data_weights or [1.0] * len(caches)
@@ -65,9 +65,8 @@ def plain_photos(training: Any, count: int, config: TrainConfig) -> list[Tensor]
 def _with_labels(
     config: TrainConfig, dataset: Dataset, photos: TrainingCache, progress: StageProgress
 ) -> TrainingCache:
-    assert config.teacher is not None
-    labels = supernet_labels(
-        config.teacher,
+    labels = mean_labels(
+        config.teachers,
         dataset,
         photos,
         precision=config.precision,

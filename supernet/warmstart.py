@@ -28,7 +28,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from supernet.data.cache import Mixture, TrainingCache
+from supernet.data.cache import Source
 from supernet.errors import CheckpointError
 from supernet.layers import ConvBN, MBConv, SqueezeExcite
 from supernet.network import SaliencyNet, Supernet
@@ -118,7 +118,7 @@ def warm_start(supernet: Supernet, source: list[SourceLayer], photos: Tensor) ->
     return explained
 
 
-def begin_with_truths(net: SaliencyNet, photos: TrainingCache | Mixture) -> None:
+def begin_with_truths(net: SaliencyNet, photos: Source) -> None:
     """Give the last layer of a new network, in place, the logits of the truths: their mean and deviation.
 
     Salient are few pixels. XS by itself, which begins with one half everywhere otherwise, scores CC 0.638 after four
@@ -131,7 +131,7 @@ def begin_with_truths(net: SaliencyNet, photos: TrainingCache | Mixture) -> None
         norm.bias.fill_(mean)
 
 
-def logits_of_truths(photos: TrainingCache | Mixture) -> tuple[float, float]:
+def logits_of_truths(photos: Source) -> tuple[float, float]:
     """Mean and deviation over the pixels of some maps."""
     _, maps, _ = photos.take(np.arange(min(_TRUTHS, len(photos))))
     clear = maps.astype(np.float64).clip(_FAINTEST, 1 - _FAINTEST)

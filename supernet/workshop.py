@@ -22,12 +22,13 @@ from PIL import Image
 from torch import Tensor
 
 from supernet.baselines.csnet import CSNet
+from supernet.baselines.decoded import DecodedBackbone
 from supernet.baselines.fastsal import FastSal
 from supernet.baselines.measured import trained_file
 from supernet.baselines.mobilenet_v2 import WEIGHTS_FILE, refill_batch_norms
 from supernet.baselines.registry import ReferenceNet, build, complexity, find_model, model_names
 from supernet.checkpoint import load_supernet
-from supernet.data.cache import TrainingCache, batches
+from supernet.data.cache import Source, TrainingCache, mix
 from supernet.data.files import MaskDataset
 from supernet.data.registry import find_layout, open_dataset
 from supernet.errors import CheckpointError, DataError, SettingsError
@@ -41,12 +42,12 @@ from supernet.finetune import (
     saliency_photos,
 )
 from supernet.fixed import load_net, save_net
-from supernet.images import resize_maps, resize_photos, to_tensor
+from supernet.images import normalise, resize_maps, resize_photos, to_tensor
 from supernet.network import SaliencyNet, Supernet, extract
 from supernet.progress import StageProgress
 from supernet.prune import FAST_MULTIPLE, prune_bottlenecks, prune_csnet
 from supernet.pseudo_labels import mixed, taught
-from supernet.settings_checks import require_choices
+from supernet.settings_checks import require_choices, require_data_weights
 from supernet.space import get_space
 from supernet.warmstart import begin_with_truths, load_source, logits_of_truths, warm_start
 
@@ -68,6 +69,8 @@ class Job:
     network: a reference model, a file, or a subnet of `supernet`.
     out: the file to write, ….safetensors; its card and the state of the training lie beside it.
     data: a data set by name or folder, or a folder of photos where targets are "teacher".
+    more_data: sets that train with it, in the shares `data_weights`, of which `data` has the first; of `epoch_photos`
+        photos an epoch. None of theirs are held out.
     start: "weights" takes those there are (of the supernet, of the paper, of a file), "imagenet" MobileNetV2's in
         the encoder, "random" none.
     targets: "truth", "teacher", or "both".
@@ -80,6 +83,9 @@ class Job:
     network: str
     out: Path
     data: str = "osie"
+    more_data: tuple[str, ...] = ()
+    data_weights: tuple[float, ...] = ()
+    epoch_photos: int | None = None
     start: str = "weights"
     targets: str = "truth"
     supernet: Path | None = None
@@ -98,6 +104,14 @@ class Job:
                 value=str(self.out),
                 remedy="Name it so.",
             )
+        if self.more_data and (self.targets != "truth" or any(map(has_masks, (self.data, *self.more_data)))):
+            raise SettingsError(
+                "Several data sets train on human maps alone.",
+                field="data",
+                value=[self.data, *self.more_data],
+                remedy="Name one data set.",
+            )
+        require_data_weights(self.data_weights, 1 + len(self.more_data))
 
 
 def weights_folder() -> Path:
@@ -122,11 +136,11 @@ def run_job(
         net = pruned(net, job.prune)
     training, held_out = training_photos(job, net)
     teacher = open_teacher(job) if job.targets != "truth" or config.hint_epochs else None
-    if job.targets == "teacher" and teacher is not None:
+    if job.targets == "teacher" and teacher is not None and isinstance(training, TrainingCache):
         training = taught(teacher, training, progress=progress)
     if job.start == "imagenet" or (job.start == "weights" and _is_new_to_fixations(job.network)):
         settle(net, training)
-    if job.targets == "both" and teacher is not None:
+    if job.targets == "both" and teacher is not None and isinstance(training, TrainingCache):
         training = mixed(training, taught(teacher, training, progress=progress))
     history = finetune(
         net,
@@ -145,7 +159,8 @@ def run_job(
         "parameters": parameters,
         "macs": macs,
         "resolution": list(net.resolution),
-        "data": job.data,
+        "data": ", ".join((job.data, *job.more_data)),
+        "data_weights": list(job.data_weights),
         "training_photos": len(training),
         "start": job.start,
         "targets": job.targets,
@@ -175,7 +190,7 @@ def starting_net(job: Job) -> tuple[FixedNet, tuple[str, ...]]:
         folder = None if job.start == "random" else weights_folder()
         usable = folder is not None and (find_model(name).weights or find_model(name).start_weights)
         net = build(name, folder if usable else None)
-        pretrained = ("net.encoder.",) if usable and isinstance(net.net, FastSal) else ()
+        pretrained = ("net.encoder.",) if usable and isinstance(net.net, FastSal | DecodedBackbone) else ()
     else:
         net = _starting_subnet(job)
         pretrained = () if job.start == "random" else ("stem.", "stages.", "last.")
@@ -250,8 +265,16 @@ def has_masks(data: str) -> bool:
     return layout is not None and layout[0] == "photos with object masks"
 
 
-def training_photos(job: Job, net: FixedNet) -> tuple[TrainingCache, TrainingCache]:
-    """Photos that train, and those that are held out."""
+def training_photos(job: Job, net: FixedNet) -> tuple[Source, TrainingCache]:
+    """Photos that train, and those of `job.data` that are held out."""
+    training, held_out = _first_photos(job, net)
+    if not job.more_data and not job.epoch_photos:
+        return training, held_out
+    others = (_human_maps(name) for name in job.more_data)
+    return mix([training, *others], job.data_weights or None, job.epoch_photos), held_out
+
+
+def _first_photos(job: Job, net: FixedNet) -> tuple[TrainingCache, TrainingCache]:
     found = _photos_of(job, net.resolution)
     kept = len(found) - job.held_out
     if kept < 2:
@@ -271,29 +294,36 @@ def _photos_of(job: Job, size: tuple[int, int]) -> TrainingCache:
         return mask_photos(dataset, range(len(dataset)), size)
     if job.targets == "teacher" and Path(job.data).is_dir() and find_layout(Path(job.data)) is None:
         return folder_photos(job.data, size)
+    return _human_maps(job.data)
+
+
+def _human_maps(data: str) -> TrainingCache:
     # The size of a supernet's training, so that its cache serves here too.
-    return saliency_photos(open_dataset(job.data, split="train"), max(get_space("salnas").resolutions))
+    return saliency_photos(open_dataset(data, split="train"), max(get_space("salnas").resolutions))
 
 
-def _calibration(photos: TrainingCache, size: tuple[int, int]) -> list[Tensor]:
-    some = photos.part(0, _CALIBRATION)
-    return [resize_photos(batch.images, size) for batch in batches(some, 16, augment=False)]
+def _calibration(photos: Source, size: tuple[int, int]) -> list[Tensor]:
+    found, _, _ = photos.take(np.arange(min(_CALIBRATION, len(photos))))
+    parts = (torch.from_numpy(found[start : start + 16]) for start in range(0, len(found), 16))
+    return [resize_photos(normalise(images), size) for images in parts]
 
 
-def settle(net: FixedNet, training: TrainingCache) -> None:
+def settle(net: FixedNet, training: Source) -> None:
     """Make a network that never saw fixations ready to learn: it begins with the logits of the truths.
 
     Folded batch norms of ImageNet weights get the statistics of photos.
     """
     if isinstance(net, SaliencyNet):
         begin_with_truths(net, training)
-    elif isinstance(net.net, FastSal | CSNet):
+    elif isinstance(net.net, FastSal | CSNet | DecodedBackbone):
         photos = _calibration(training, net.resolution)
         if isinstance(net.net, FastSal):
             refill_batch_norms(net.net.encoder, photos)
         mean, deviation = logits_of_truths(training)
         readout = net.net.readout
         assert readout.bias is not None
+        # What a random decoder with batch norms says is of that size in training mode alone.
+        net.train(isinstance(net.net, DecodedBackbone))
         with torch.no_grad():
             logits = net.logits(photos[0])
             scale = deviation / logits.std().clamp_min(_SMALLEST_SPREAD)

@@ -32,6 +32,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from supernet.baselines.reading import published_weights
+from supernet.depthwise import depthwise
 from supernet.errors import DataError
 
 # expansion, channels, blocks, stride of the first block
@@ -73,20 +74,24 @@ class ConvNorm(nn.Module):
             rows = far_padding(x.shape[-2], kernel, stride)
             columns = far_padding(x.shape[-1], kernel, stride)
             x = F.pad(x, (*columns, *rows))
-        y: Tensor = self.norm(self.conv(x))
+        if self.conv.groups > 1:
+            x = depthwise(x, self.conv.weight, stride, int(self.conv.padding[0]))
+        else:
+            x = self.conv(x)
+        y: Tensor = self.norm(x)
         return F.relu6(y) if self.relu else y
 
 
 class InvertedResidual(nn.Module):
-    """1×1 expand, 3×3 depthwise, 1×1 project; a shortcut where the shapes agree."""
+    """1×1 expand, k×k depthwise, 1×1 project; a shortcut where the shapes agree."""
 
-    def __init__(self, inputs: int, outputs: int, expansion: int, stride: int = 1) -> None:
+    def __init__(self, inputs: int, outputs: int, expansion: int, stride: int = 1, kernel: int = 3) -> None:
         super().__init__()
         hidden = inputs * expansion
         expand = [ConvNorm(inputs, hidden)] if expansion != 1 else []
         self.layers = nn.Sequential(
             *expand,
-            ConvNorm(hidden, hidden, kernel=3, stride=stride, groups=hidden),
+            ConvNorm(hidden, hidden, kernel, stride, groups=hidden),
             ConvNorm(hidden, outputs, relu=False),
         )
         self.shortcut = stride == 1 and inputs == outputs

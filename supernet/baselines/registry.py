@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from supernet.baselines.csnet import LEARNED_ARCHS, CSNet, CSNetArch, full_arch, load_csnet
+from supernet.baselines.efficientnet_lite import WEIGHTS_FILE as LITE2_FILE
+from supernet.baselines.efficientnet_lite import blank_lite2, lite2_on_imagenet
 from supernet.baselines.fastsal import FastSal, Variant, fastsal_on_imagenet
 from supernet.baselines.mobilenet_v2 import WEIGHTS_FILE
 from supernet.errors import InvalidArch
@@ -43,8 +45,12 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
 
+LITE_PAPER = "Tan and Le, EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks, ICML 2019"
+LITE_LICENCE = "Apache-2.0; only the ImageNet encoder has weights, the decoder must be trained"
+
 CSNET_RESOLUTION = (224, 224)
 FASTSAL_RESOLUTION = (192, 256)
+LITE_RESOLUTION = (288, 384)
 
 
 @dataclass(frozen=True)
@@ -213,6 +219,17 @@ _RECIPES: dict[str, _Recipe] = {
     "csnet-x2": _X2,
     "csnet-x1-fixations": _csnet_on_fixations(_X1),
     "csnet-x2-fixations": _csnet_on_fixations(_X2),
+    "efficientnet-lite2": _Recipe(
+        title="EfficientNet-Lite2",
+        paper=LITE_PAPER,
+        task="saliency",
+        resolution=LITE_RESOLUTION,
+        licence=LITE_LICENCE,
+        reported=(),
+        blank=blank_lite2,
+        load=lite2_on_imagenet,
+        start_weights=LITE2_FILE,
+    ),
     "csnet-full-x1": _full_csnet(1.0, 211e3, 0.61e9, max_f=0.900),
     "csnet-full-x1.2": _full_csnet(1.2, 298e3, 0.82e9, max_f=0.907),
     "csnet-full-x1.5": _full_csnet(1.5, 455e3, 1.17e9, max_f=0.911),
@@ -227,6 +244,7 @@ _COUNTS = {
     "csnet-x2": (496_355_104, 140_894),
     "csnet-x1-fixations": (284_307_604, 93_647),
     "csnet-x2-fixations": (496_355_104, 140_894),
+    "efficientnet-lite2": (1_786_777_920, 4_876_977),
     "csnet-full-x1": (432_819_744, 210_985),
     "csnet-full-x1.2": (602_168_448, 298_633),
     "csnet-full-x1.5": (899_349_920, 455_631),

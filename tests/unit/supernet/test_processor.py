@@ -10,7 +10,13 @@ import pytest
 import torch
 
 from supernet.errors import DeviceError
-from supernet.processor import chosen_device, chosen_precision, kept_memory, memory_is_set
+from supernet.processor import (
+    chosen_device,
+    chosen_precision,
+    kept_memory,
+    memory_is_set,
+    side_by_side,
+)
 
 
 @pytest.mark.parametrize("library", [True, False])
@@ -71,3 +77,17 @@ def test_memory_is_used_again_within_and_given_back_afterwards() -> None:
         again = new_pages()
     assert again * 10 < new_pages()
     assert again <= kept
+
+
+def test_workers_side_by_side_have_one_thread_each_and_leave_ours_alone() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with side_by_side() as pool:
+            assert list(pool.map(lambda _: torch.get_num_threads(), range(6))) == [1] * 6
+            denormal = pool.submit(lambda: float(torch.tensor([1e-39]) * 1.0)).result()
+        assert torch.get_num_threads() == 3
+        assert denormal == 0.0
+        assert float(torch.tensor([1e-39]) * 1.0) > 0.0
+    finally:
+        torch.set_num_threads(before)
