@@ -30,15 +30,14 @@ _Loop = Callable[[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32],
 def depthwise(x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
     """(B, C, h, w), (C, 1, k, k) → (B, C, h', w').
 
-    On a CPU what is bfloat16 is computed in float32, in which most gradients are several times as fast.
+    On a CPU what is bfloat16 and learns is computed in float32, in which most gradients are several times as fast.
     """
-    if x.device.type != "cpu":
-        return _convolve(x, weight, stride, padding)
-    if x.dtype is torch.bfloat16:
+    learns = torch.is_grad_enabled() and x.device.type == "cpu"
+    if learns and x.dtype is torch.bfloat16:
         with torch.autocast("cpu", enabled=False):
             return depthwise(x.float(), weight, stride, padding).to(torch.bfloat16)
     is_slow = weight.shape[-1] >= _SLOW_KERNEL and x.dtype is torch.float32
-    if is_slow and torch.is_grad_enabled() and weight.requires_grad and _loop() is not None:
+    if learns and is_slow and weight.requires_grad and _loop() is not None:
         result: Tensor = _Depthwise.apply(x, weight, stride, padding)  # type: ignore[no-untyped-call]
         return result
     return _convolve(x, weight, stride, padding)
