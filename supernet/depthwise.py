@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
@@ -27,12 +27,22 @@ _SLOW_KERNEL = 5
 _Loop = Callable[[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], int, int], None]
 
 
+class DepthwiseConv2d(nn.Conv2d):
+    """A convolution with as many groups as channels: see `depthwise`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) → (B, C, h', w')."""
+        return depthwise(x, self.weight, self.stride[0], int(self.padding[0]))
+
+
 def depthwise(x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
     """(B, C, h, w), (C, 1, k, k) → (B, C, h', w').
 
     On a CPU what is bfloat16 and learns is computed in float32, in which most gradients are several times as fast.
     """
-    learns = torch.is_grad_enabled() and x.device.type == "cpu"
+    # A trace, from which costs are counted, knows torch's own convolutions alone.
+    traced = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    learns = torch.is_grad_enabled() and x.device.type == "cpu" and not traced
     if learns and x.dtype is torch.bfloat16:
         with torch.autocast("cpu", enabled=False):
             return depthwise(x.float(), weight, stride, padding).to(torch.bfloat16)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from supernet.depthwise import depthwise
+from supernet.depthwise import DepthwiseConv2d
 from supernet.space import expanded_width, squeezed_width
 
 
@@ -35,20 +35,15 @@ class ConvBN(nn.Sequential):
         self, c_in: int, c_out: int, kernel: int, *, stride: int = 1, groups: int = 1, swish: bool = True
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, groups=groups, bias=False)
+        kind = nn.Conv2d if groups == 1 else DepthwiseConv2d
+        self.conv = kind(c_in, c_out, kernel, stride, kernel // 2, groups=groups, bias=False)
         self.bn = nn.BatchNorm2d(c_out, eps=1e-5)
         self.swish = swish
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, c_in, h, w) → (B, c_out, h / stride, w / stride)."""
-        x = self.bn(self._convolve(x))
+        x = self.bn(self.conv(x))
         return F.silu(x) if self.swish else x
-
-    def _convolve(self, x: Tensor) -> Tensor:
-        if self.conv.groups == 1:
-            found: Tensor = self.conv(x)
-            return found
-        return depthwise(x, self.conv.weight, self.conv.stride[0], self.conv.kernel_size[0] // 2)
 
 
 class SqueezeExcite(nn.Module):

@@ -32,7 +32,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from supernet.baselines.reading import published_weights
-from supernet.depthwise import depthwise
+from supernet.depthwise import DepthwiseConv2d
 from supernet.errors import DataError
 
 # expansion, channels, blocks, stride of the first block
@@ -64,7 +64,8 @@ class ConvNorm(nn.Module):
     ) -> None:
         super().__init__()
         padding = kernel // 2 if stride == 1 else 0
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
+        kind = nn.Conv2d if groups == 1 else DepthwiseConv2d
+        self.conv = kind(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
         self.norm = nn.BatchNorm2d(outputs)
         self.relu = relu
 
@@ -74,11 +75,7 @@ class ConvNorm(nn.Module):
             rows = far_padding(x.shape[-2], kernel, stride)
             columns = far_padding(x.shape[-1], kernel, stride)
             x = F.pad(x, (*columns, *rows))
-        if self.conv.groups > 1:
-            x = depthwise(x, self.conv.weight, stride, int(self.conv.padding[0]))
-        else:
-            x = self.conv(x)
-        y: Tensor = self.norm(x)
+        y: Tensor = self.norm(self.conv(x))
         return F.relu6(y) if self.relu else y
 
 
