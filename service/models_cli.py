@@ -201,9 +201,14 @@ def _command(name: str, job: Job, config: FinetuneConfig) -> str:
     from supernet.workshop import Job
 
     words = [f"salnas {name} {job.network}"]
+    if job.more_data:
+        words += [f"--data {data}" for data in (job.data, *job.more_data)]
+        words += [f"--data-weight {weight:g}" for weight in job.data_weights]
     defaults = asdict(Job(job.network, job.out)) | asdict(FinetuneConfig())
+    told = {"network", "out", "supernet", "threads", "targets", "more_data", "data_weights"}
+    told |= {"data"} if job.more_data else set()
     for field, value in (asdict(job) | asdict(config)).items():
-        if field in ("network", "out", "supernet", "threads", "targets") or value == defaults[field]:
+        if field in told or value == defaults[field]:
             continue
         option = "photos" if name == "distill" and field == "data" else field.replace("_", "-")
         text = f"{value[0]}x{value[1]}" if isinstance(value, tuple) else f"{value}"

@@ -47,7 +47,7 @@ from supernet.network import SaliencyNet, Supernet, extract
 from supernet.progress import StageProgress
 from supernet.prune import FAST_MULTIPLE, prune_bottlenecks, prune_csnet
 from supernet.pseudo_labels import mixed, taught
-from supernet.settings_checks import require_choices, require_data_weights
+from supernet.settings_checks import require_at_least, require_choices, require_data_weights
 from supernet.space import get_space
 from supernet.warmstart import begin_with_truths, load_source, logits_of_truths, warm_start
 
@@ -69,10 +69,11 @@ class Job:
     network: a reference model, a file, or a subnet of `supernet`.
     out: the file to write, ….safetensors; its card and the state of the training lie beside it.
     data: a data set by name or folder, or a folder of photos where targets are "teacher".
-    more_data: sets that train with it, in the shares `data_weights`, of which `data` has the first; of `epoch_photos`
-        photos an epoch. None of theirs are held out.
-    start: "weights" takes those there are (of the supernet, of the paper, of a file), "imagenet" MobileNetV2's in
-        the encoder, "random" none.
+    more_data: sets that train with it; none of their photos are held out.
+    data_weights: the share of each set in an epoch, that of `data` first; by their sizes where empty.
+    epoch_photos: how many photos an epoch is, drawn anew for each; as many as there are where None.
+    start: "weights" takes those there are (of the supernet, of the paper, of a file), "imagenet" those of a
+        classifier in the encoder, "random" none.
     targets: "truth", "teacher", or "both".
     teacher: a subnet of `supernet`, or a file.
     held_out: photos at the end of the training split that do not train; of masks they are the test.
@@ -104,13 +105,23 @@ class Job:
                 value=str(self.out),
                 remedy="Name it so.",
             )
-        if self.more_data and (self.targets != "truth" or any(map(has_masks, (self.data, *self.more_data)))):
+        data = (self.data, *self.more_data)
+        if self.more_data and any(map(has_masks, data)):
             raise SettingsError(
-                "Several data sets train on human maps alone.",
+                "Data sets of object masks cannot be mixed.",
                 field="data",
-                value=[self.data, *self.more_data],
-                remedy="Name one data set.",
+                value=list(data),
+                remedy="Name one data set, or none with masks.",
             )
+        if (self.more_data or self.epoch_photos is not None) and self.targets != "truth":
+            raise SettingsError(
+                "What is mixed, or drawn anew for each epoch, trains on truths alone.",
+                field="targets",
+                value=self.targets,
+                remedy="Name one data set, without a number of photos.",
+            )
+        if self.epoch_photos is not None:
+            require_at_least(self, {"epoch_photos": 1})
         require_data_weights(self.data_weights, 1 + len(self.more_data))
 
 
@@ -268,7 +279,7 @@ def has_masks(data: str) -> bool:
 def training_photos(job: Job, net: FixedNet) -> tuple[Source, TrainingCache]:
     """Photos that train, and those of `job.data` that are held out."""
     training, held_out = _first_photos(job, net)
-    if not job.more_data and not job.epoch_photos:
+    if not job.more_data and job.epoch_photos is None:
         return training, held_out
     others = (_human_maps(name) for name in job.more_data)
     return mix([training, *others], job.data_weights or None, job.epoch_photos), held_out

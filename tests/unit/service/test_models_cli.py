@@ -133,3 +133,22 @@ def test_a_subnet_is_distilled_from_photos_alone(
     assert (
         ask(capsys, "export", "--model", str(out), "--out", str(tmp_path / "s.onnx"))["parity_error"] < 1e-4
     )
+
+
+def test_several_data_sets_train_one_network_and_the_card_says_which(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SALNAS_CACHE", str(tmp_path / "cache"))
+    words = ["finetune", "min", "--supernet", "tiny", "--data", "synthetic", "--data", "synthetic"]
+    words += ["--data-weight", "3", "--data-weight", "1", "--epoch-photos", "4", "--batch-size", "2"]
+    card = ask(capsys, *words, "--held-out", "4", "--epochs", "1", "--out", str(tmp_path / "a.safetensors"))
+    assert (card["data"], card["data_weights"], card["training_photos"]) == (
+        "synthetic, synthetic",
+        [3, 1],
+        4,
+    )
+    assert card["command"].startswith(
+        "salnas finetune min --data synthetic --data synthetic --data-weight 3 --data-weight 1 --epoch-photos 4 "
+    )
+    assert cli.run([*words, "--data-weight", "1", "--out", str(tmp_path / "b.safetensors")]) == cli.BAD_INPUT
+    assert "once for each --data" in capsys.readouterr().err

@@ -89,7 +89,9 @@ def test_several_data_sets_are_mixed_and_the_first_one_holds_photos_out(
 @pytest.mark.parametrize(
     ("settings", "field"),
     [
-        ({"more_data": ("mit1003",), "targets": "both"}, "data"),
+        ({"more_data": ("mit1003",), "targets": "both"}, "targets"),
+        ({"epoch_photos": 100, "targets": "teacher"}, "targets"),
+        ({"epoch_photos": 0}, "epoch_photos"),
         ({"more_data": ("ecssd",)}, "data"),
         ({"more_data": ("mit1003",), "data_weights": (1.0,)}, "data_weights"),
     ],
