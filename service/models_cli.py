@@ -237,20 +237,20 @@ def _size(text: str | None) -> tuple[int, int] | None:
 
 
 def models_view(models: list[dict[str, Any]]) -> Table:
-    """The reference models as a table."""
-    names = ("model", "finds", "parameters", "macs", "input", "weights", "CC", "max F", "MAE", "ms")
-    table = Table(box=None, header_style="bold", padding=(0, 1), pad_edge=False)
+    """The reference models as a table of at most 80 columns; `--json` has all that is known of them."""
+    names = ("model", "finds", "par. M", "macs M", "input", "weights", "CC", "max F", "ms")
+    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
     for name in names:
         table.add_column(name, no_wrap=True, justify="left" if name in _WORDS else "right")
     for model in models:
         objects = model["object_scores"]
-        cells = [model["accuracy"].get("cc"), objects.get("max_f"), objects.get("mae")]
+        cells = [model["accuracy"].get("cc"), objects.get("max_f")]
         times = model["latency_ms"].get("cpu-1-thread")
         table.add_row(
             model["id"],
             "fixations" if model["task"] == "saliency" else "objects",
-            f"{model['parameters']:,}",
-            f"{model['macs'] / 1e6:.0f} M",
+            f"{model['parameters'] / 1e6:.3f}",
+            f"{model['macs'] / 1e6:.0f}",
             display.resolution(model["resolution"]),
             model["weights"],
             *("–" if cell is None else f"{cell:.3f}" for cell in cells),

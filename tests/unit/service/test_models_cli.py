@@ -62,6 +62,20 @@ def test_models_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "csnet-x1" in capsys.readouterr().out
 
 
+def test_a_terminal_of_80_columns_shows_every_cell_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "models").mkdir()
+    measured = Path(__file__).parents[3] / "results" / "models" / "measured.json"
+    (tmp_path / "models" / "measured.json").write_bytes(measured.read_bytes())
+    monkeypatch.setenv("COLUMNS", "80")
+    assert cli.run(["models"]) == 0
+    shown = capsys.readouterr().out
+    assert "csnet-x1-fixations" in shown
+    assert "published" in shown
+    assert "…" not in shown
+
+
 def test_a_model_without_weights_says_how_to_train_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["export", "--model", "fastsal-a", "--out", "x.onnx"]) == cli.BAD_INPUT
     assert "salnas finetune fastsal-a" in capsys.readouterr().err
