@@ -120,7 +120,7 @@ def _loop() -> _Loop | None:
 
 
 def _compiled(njit: Any) -> _Loop:
-    @njit(fastmath=True, nogil=True)  # type: ignore[untyped-decorator]
+    @njit(fastmath={"contract"}, nogil=True)  # type: ignore[untyped-decorator]
     def add_up(
         gradient: NDArray[np.float32],
         x: NDArray[np.float32],

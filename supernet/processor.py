@@ -43,13 +43,15 @@ def side_by_side() -> Iterator[ThreadPoolExecutor]:
     """As many workers as torch has threads, each of which computes with one thread and without denormal numbers.
 
     Several networks side by side take less time than one after the other with all threads: small layers leave
-    threads idle, and layers that are not parallel leave all but one.
+    threads idle, and layers that are not parallel leave all but one. Whoever leaves early waits for no work that has
+    not begun.
     """
     threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads, initializer=_alone)
     try:
-        with ThreadPoolExecutor(threads, initializer=_alone) as pool:
-            yield pool
+        yield pool
     finally:
+        pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import resource
+from threading import Event, Timer
 
 import pytest
 import torch
@@ -91,3 +92,31 @@ def test_workers_side_by_side_have_one_thread_each_and_leave_ours_alone() -> Non
         assert float(torch.tensor([1e-39]) * 1.0) > 0.0
     finally:
         torch.set_num_threads(before)
+
+
+def test_whoever_leaves_early_waits_for_no_work_that_has_not_begun() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    began: list[int] = []
+    first, release = Event(), Event()
+
+    def work(number: int) -> None:
+        began.append(number)
+        first.set()
+        release.wait(10)
+
+    def interrupted() -> None:
+        with side_by_side() as pool:
+            found = pool.map(work, range(50))
+            assert first.wait(10)
+            Timer(0.2, release.set).start()
+            raise KeyboardInterrupt(
+                found
+            )  # who holds the results keeps them from being cancelled by themselves
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+    finally:
+        torch.set_num_threads(before)
+    assert began == [0]
