@@ -40,7 +40,8 @@ def masked_forward(supernet: Supernet, x: Tensor, arch: Arch, *, drop_rate: floa
     for module in shell.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 0.0
-    result: Tensor = functional_call(shell, dict(_tensors(supernet, shell, net)), (x,))
+    tensors = supernet.differentiable(shell, dict(_tensors(supernet, shell, net)))
+    result: Tensor = functional_call(shell, tensors, (x,))
     return result
 
 

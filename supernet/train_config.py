@@ -72,7 +72,10 @@ class TrainConfig:
         which meets few shapes and suits a GPU.
     precision: "fp32", or "bf16" for the matrix products of forward and backward passes.
     frozen_epochs: the last epochs, in which batch norms use the statistics that are fitted before them and
-        shipped: the weights learn to live with what a linear function of the genes cannot foresee.
+        shipped: the weights learn to live with what an interpolation cannot foresee. Where all epochs are, those of
+        `start_from` are kept.
+    statistics_rate: learning rate of these statistics in the frozen epochs, relative to the decoder's; at 0 they stay
+        as they were fitted.
     held_out: photos at the end of the training split that select instead of train.
     statistics_subnets, statistics_photos: what batch-norm statistics are fitted on at the end.
     """
@@ -87,6 +90,7 @@ class TrainConfig:
     epochs: int = 20
     full_resolution_epochs: int = 5
     frozen_epochs: int = 2
+    statistics_rate: float = 0.0
     batch_size: int = 16
     smallest_crop: float = SMALLEST_CROP
     random_subnets: int = 2
@@ -184,8 +188,20 @@ class TrainConfig:
                 value=self.energy_country,
                 remedy="Give an ISO code of three letters, such as THA.",
             )
+        if not 0.0 <= self.statistics_rate < float("inf"):
+            raise SettingsError(
+                f"statistics_rate is {self.statistics_rate}.",
+                field="statistics_rate",
+                value=self.statistics_rate,
+                remedy="It is a factor of the learning rate, such as 1; 0 leaves statistics as they were fitted.",
+            )
         require_learning_rate(self.learning_rate)
         require_crop(self.smallest_crop)
+
+    @property
+    def keeps_statistics(self) -> bool:
+        """Whether the statistics of `start_from` are those of all epochs."""
+        return self.start_from is not None and self.frozen_epochs >= self.epochs
 
 
 def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
