@@ -64,9 +64,10 @@ def train_command(
     frozen_epochs: Annotated[
         int, typer.Option(help="Last epochs, under the batch-norm statistics that are shipped.")
     ] = _DEFAULTS.frozen_epochs,
-    statistics_rate: Annotated[
-        float, typer.Option(help="Learning rate of these statistics, relative to the decoder's; 0: fixed.")
-    ] = _DEFAULTS.statistics_rate,
+    learn_statistics: Annotated[
+        bool,
+        typer.Option("--learn-statistics", help="In these epochs train the statistics, not the weights."),
+    ] = _DEFAULTS.learn_statistics,
     batch_size: Annotated[int, typer.Option(help="Photos a step.")] = _DEFAULTS.batch_size,
     smallest_crop: Annotated[
         float, typer.Option(help="Least share of a photo's area that augmentation leaves; 1: no crops.")
@@ -134,7 +135,7 @@ def train_command(
             epochs=epochs,
             full_resolution_epochs=full_resolution_epochs,
             frozen_epochs=frozen_epochs,
-            statistics_rate=statistics_rate,
+            learn_statistics=learn_statistics,
             batch_size=batch_size,
             random_subnets=random_subnets,
             largest_every=largest_every,

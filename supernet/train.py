@@ -199,12 +199,13 @@ def _assemble(config: TrainConfig, supernet: Supernet) -> _Run:
 
 
 def _learned(config: TrainConfig, run: _Run) -> LearnedStatistics | None:
-    """Statistics that are learned on from here, and their place in the optimizer; None where they stay as fitted."""
-    if not config.statistics_rate:
+    """The statistics as what the optimizer trains from here on instead of the weights, or None."""
+    if not config.learn_statistics:
         return None
+    run.supernet.weights.requires_grad_(False)
+    run.optimizer.zero_grad()
     learned = LearnedStatistics(run.supernet)
-    group = {"params": [learned.change], "factor": config.statistics_rate, "weight_decay": 0.0}
-    run.optimizer.add_param_group(group)
+    run.optimizer.add_param_group({"params": [learned.change], "factor": 1.0, "weight_decay": 0.0})
     return learned
 
 

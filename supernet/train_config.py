@@ -74,8 +74,7 @@ class TrainConfig:
     frozen_epochs: the last epochs, in which batch norms use the statistics that are fitted before them and
         shipped: the weights learn to live with what an interpolation cannot foresee. Where all epochs are, those of
         `start_from` are kept.
-    statistics_rate: learning rate of these statistics in the frozen epochs, relative to the decoder's; at 0 they stay
-        as they were fitted.
+    learn_statistics: the frozen epochs train these statistics instead of the weights (`supernet.learned_statistics`).
     held_out: photos at the end of the training split that select instead of train.
     statistics_subnets, statistics_photos: what batch-norm statistics are fitted on at the end.
     """
@@ -90,7 +89,7 @@ class TrainConfig:
     epochs: int = 20
     full_resolution_epochs: int = 5
     frozen_epochs: int = 2
-    statistics_rate: float = 0.0
+    learn_statistics: bool = False
     batch_size: int = 16
     smallest_crop: float = SMALLEST_CROP
     random_subnets: int = 2
@@ -188,12 +187,12 @@ class TrainConfig:
                 value=self.energy_country,
                 remedy="Give an ISO code of three letters, such as THA.",
             )
-        if not 0.0 <= self.statistics_rate < float("inf"):
+        if self.learn_statistics and not self.frozen_epochs:
             raise SettingsError(
-                f"statistics_rate is {self.statistics_rate}.",
-                field="statistics_rate",
-                value=self.statistics_rate,
-                remedy="It is a factor of the learning rate, such as 1; 0 leaves statistics as they were fitted.",
+                "Statistics are learned in frozen epochs, and there are none.",
+                field="learn_statistics",
+                value=True,
+                remedy="Say how many of the last epochs train them with --frozen-epochs.",
             )
         require_learning_rate(self.learning_rate)
         require_crop(self.smallest_crop)
@@ -221,7 +220,8 @@ def command_of(config: TrainConfig) -> str:
         value = getattr(config, setting.name)
         default = "auto" if setting.name == "precision" else setting.default
         if setting.name not in _OTHERWISE and value != default:
-            words.append(f"--{setting.name.replace('_', '-')} {value}")
+            option = f"--{setting.name.replace('_', '-')}"
+            words.append(option if value is True else f"{option} {value}")
     for name in FILES:
         if path := getattr(config, name):
             words.append(f"--{name.replace('_', '-')} {path.name}")

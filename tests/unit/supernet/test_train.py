@@ -129,11 +129,15 @@ def test_statistics_are_kept_or_learned_on_where_all_epochs_are_frozen(tmp_path:
     first = train(tiny_config(tmp_path, epochs=1))
     frozen = dataclasses.replace(tiny_config(tmp_path, epochs=1), start_from=first, optimizer="adamw")
     kept = train(dataclasses.replace(frozen, out=tmp_path / "kept.safetensors"))
-    learned = train(dataclasses.replace(frozen, out=tmp_path / "learned.safetensors", statistics_rate=3.0))
+    learned = train(dataclasses.replace(frozen, out=tmp_path / "learned.safetensors", learn_statistics=True))
     before, after, changed = (load_supernet(path)[0].state_dict() for path in (first, kept, learned))
     assert all(torch.equal(before[name], after[name]) for name in FITTED)
     assert all(torch.equal(before[name], changed[name]) for name in FITTED if name != "statistics")
     assert not torch.equal(before["statistics"], changed["statistics"])
+    weights = [name for name in before if name not in FITTED and "decoder.6" not in name]
+    assert all(torch.equal(before[name], changed[name]) for name in weights)
+    assert any(not torch.equal(before[name], after[name]) for name in weights)
+    assert "--learn-statistics" in load_supernet(learned)[1]["command"].split()
     out = tmp_path / "mean.safetensors"
     words = ["average", str(kept), str(learned), "--share", "0.25", "--share", "0.75", "--data", "synthetic"]
     app([*words, "--out", str(out)], standalone_mode=False)
@@ -208,8 +212,7 @@ def test_a_state_of_another_configuration_is_refused(tmp_path: Path) -> None:
         ({"execution": "compiled"}, "execution"),
         ({"distillation": "in-place", "largest_every": 2}, "largest_every"),
         ({"energy_country": "Thailand"}, "energy_country"),
-        ({"statistics_rate": -1.0}, "statistics_rate"),
-        ({"statistics_rate": float("nan")}, "statistics_rate"),
+        ({"learn_statistics": True, "frozen_epochs": 0}, "learn_statistics"),
     ],
 )
 def test_nonsense_is_refused(changes: dict[str, object], field: str) -> None:
@@ -252,7 +255,7 @@ def train_in_two(config: TrainConfig, epochs: int) -> Path:
         {"largest_every": 2, "accumulate": 2, "schedule": "restarts", "restart_epochs": 1},
         *({"distillation": name} for name in DISTILLATIONS if name != "none"),
         {"distillation": "pkd", "optimizer": "adamw", "learning_rate": 2e-3},
-        *({"statistics_rate": 2.0, "frozen_epochs": epochs, "optimizer": "adamw"} for epochs in (1, 2)),
+        *({"learn_statistics": True, "frozen_epochs": epochs, "optimizer": "adamw"} for epochs in (1, 2)),
     ],
     ids=lambda changes: "-".join(str(value) for value in changes.values()),
 )
@@ -283,7 +286,6 @@ def test_what_only_watches_does_not_change_the_state(tmp_path: Path) -> None:
         ("precision", "fp32"),
         ("precision", "bf16"),
         ("alpha", 0.4),
-        ("statistics_rate", 2.0),
         ("start_from", Path("some.safetensors")),
     ],
 )
