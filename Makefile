@@ -187,9 +187,8 @@ bench-collect: setup-dev ## Measure how fast subnets are evaluated, on Ray too, 
 
 # What the shipped supernet was trained with: twice over all that is at hand, then on what people look at in OSIE most of
 # the time, then with more subnets a step, which is averaged with what was before; then over all again, taught by the
-# largest subnet of that mean: once, and twice side by side, again averaged; at last the statistics alone, twice side by
-# side, taught by the largest subnet and EfficientNet-Lite2. Eleven hours on two cores; where there is a GPU, add
-# --device cuda, more epochs and larger batches.
+# largest subnet of that mean: once, and twice side by side, again averaged. Ten hours on two cores; where there is a GPU,
+# add --device cuda, more epochs and larger batches.
 SALNAS_WEIGHTS ?= ../shared/weights
 STEP_ARGS ?= --batch-size 10 --random-subnets 1 --largest-every 2 --optimizer adamw --threads 2
 ALL_DATA := --data osie --data mit1003 --data crowd --data dut_omron
@@ -206,8 +205,6 @@ TAUGHT_ARGS ?= $(MIXTURE) --alpha 0.4 --random-subnets 2 --frozen-epochs 0
 ONCE_ARGS ?= --epoch-photos 1000 --epochs 8 --full-resolution-epochs 8 --learning-rate 0.001 --statistics-subnets 8 --seed 7
 TWICE_ARGS ?= --epoch-photos 900 --epochs 6 --full-resolution-epochs 6 --learning-rate 0.0007 --largest-every 3 --threads 1 \
 	--statistics-subnets 2
-LEARNED_ARGS ?= $(MIXTURE) --alpha 0.3 --epoch-photos 800 --epochs 5 --full-resolution-epochs 5 --frozen-epochs 5 \
-	--learn-statistics --largest-every 3 --learning-rate 0.002 --threads 1
 SHIPPED := results/supernets/salnas-osie.safetensors
 STATISTICS_ARGS ?= --subnets 720 --photos 48 --seed 0
 
@@ -230,13 +227,7 @@ train-supernet: setup ## Train the supernet on the photographs at hand (BROAD_AR
 	$$train --seed 21 --out var/twice-1.safetensors & other=$$!; \
 	$$train --seed 22 --out var/twice-2.safetensors; wait $$other; \
 	$$statistics var/start.safetensors var/twice-1.safetensors var/twice-2.safetensors \
-		--share 0.25 --share 0.375 --share 0.375 $(MIXTURE) $(STATISTICS_ARGS) --out var/fitted.safetensors; \
-	train="$(BIN)/python -m supernet.__main__ train $(STEP_ARGS) $(LEARNED_ARGS) --start-from var/fitted.safetensors"; \
-	train="$$train --teacher var/fitted.safetensors --teacher results/models/efficientnet-lite2.safetensors"; \
-	$$train --seed 71 --out var/learned-1.safetensors & other=$$!; \
-	$$train --seed 72 --out var/learned-2.safetensors; wait $$other; \
-	$(BIN)/python -m supernet.__main__ average var/learned-1.safetensors var/learned-2.safetensors \
-		--share 0.5 --share 0.5 --out $(SHIPPED)
+		--share 0.25 --share 0.375 --share 0.375 $(MIXTURE) $(STATISTICS_ARGS) --out $(SHIPPED)
 	@$(BIN)/python -m supernet.__main__ card $(SHIPPED) $(ALL_DATA)
 
 # A network of another design, with better ImageNet weights, that teaches supernets (docs/training.md).

@@ -16,7 +16,7 @@ from supernet.data.check import check_dataset
 from supernet.errors import SalnasError
 from supernet.processor import chosen_device, chosen_precision
 from supernet.progress import shown_progress
-from supernet.refit import import_checkpoint, mean_supernet, refit_statistics
+from supernet.refit import import_checkpoint, refit_statistics
 from supernet.train import train
 from supernet.train_config import CHOICES, TrainConfig
 
@@ -64,10 +64,6 @@ def train_command(
     frozen_epochs: Annotated[
         int, typer.Option(help="Last epochs, under the batch-norm statistics that are shipped.")
     ] = _DEFAULTS.frozen_epochs,
-    learn_statistics: Annotated[
-        bool,
-        typer.Option("--learn-statistics", help="In these epochs train the statistics, not the weights."),
-    ] = _DEFAULTS.learn_statistics,
     batch_size: Annotated[int, typer.Option(help="Photos a step.")] = _DEFAULTS.batch_size,
     smallest_crop: Annotated[
         float, typer.Option(help="Least share of a photo's area that augmentation leaves; 1: no crops.")
@@ -135,7 +131,6 @@ def train_command(
             epochs=epochs,
             full_resolution_epochs=full_resolution_epochs,
             frozen_epochs=frozen_epochs,
-            learn_statistics=learn_statistics,
             batch_size=batch_size,
             random_subnets=random_subnets,
             largest_every=largest_every,
@@ -236,23 +231,6 @@ def statistics_command(
             seed=seed,
             precision=chosen_precision("auto"),
             progress=lambda what, done, total: advance(done, total, what),
-        )
-    typer.echo(str(path))
-
-
-@app.command("average")
-def average_command(
-    checkpoints: Annotated[
-        list[Path], typer.Argument(help="Supernets that were trained from one under its statistics.")
-    ],
-    out: Annotated[Path, typer.Option(help="Supernet to write, ….safetensors.")],
-    share: Annotated[list[float], typer.Option(help="Of each of them in the mean, in their order.")],
-    data: Annotated[str, typer.Option(help="Data set whose held-out photos fit the temperature.")] = "osie",
-) -> None:
-    """Average supernets that were trained with all epochs frozen, and the statistics that they learned."""
-    with _errors(), shown_progress("averaging") as advance:
-        path = mean_supernet(
-            checkpoints, share, out, data, progress=lambda what, done, total: advance(done, total, what)
         )
     typer.echo(str(path))
 

@@ -12,21 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from supernet.checkpoint import load_supernet
 from supernet.errors import SettingsError
 from supernet.network import FITTED, Supernet
 
 
-def average_supernets(
-    paths: Sequence[Path], shares: Sequence[float], *, with_statistics: bool = False
-) -> tuple[Supernet, dict[str, Any]]:
+def average_supernets(paths: Sequence[Path], shares: Sequence[float]) -> tuple[Supernet, dict[str, Any]]:
     """The supernet of the mean weights of checkpoints at `paths`, one of `shares` each, and where they come from.
 
-    Its batch-norm statistics are those of the first: fit them anew. Or, `with_statistics`, they are the mean too, of
-    supernets that were all trained from one under its statistics. Raises CheckpointError, and SettingsError where the
-    checkpoints are of several spaces, the shares do not add up to 1, or statistics have no mean.
+    Its batch-norm statistics are those of the first: fit them anew. Raises CheckpointError, and SettingsError where
+    the checkpoints are of several spaces or the shares do not add up to 1.
     """
     if len(shares) != len(paths) or min(shares, default=0.0) <= 0.0 or abs(sum(shares) - 1.0) > 1e-6:
         raise SettingsError(
@@ -46,29 +42,13 @@ def average_supernets(
                 remedy="Average checkpoints of one space.",
             )
     states = [other.state_dict() for other, _ in loaded]
-    if with_statistics:
-        _require_one_fit(paths, states)
-    kept = () if with_statistics else FITTED
     mean = {
         name: torch.stack([share * state[name] for share, state in zip(shares, states, strict=True)]).sum(0)
         for name, weight in states[0].items()
-        if name not in kept and weight.is_floating_point()
+        if name not in FITTED and weight.is_floating_point()
     }
     supernet.load_state_dict(mean, strict=False)
     parts = [
         {"share": share, "of": provenance} for share, (_, provenance) in zip(shares, loaded, strict=True)
     ]
-    about = {"config": origin.get("config", {}), "average": parts}
-    return supernet, about | ({"statistics": origin.get("statistics", {})} if with_statistics else {})
-
-
-def _require_one_fit(paths: Sequence[Path], states: Sequence[dict[str, Tensor]]) -> None:
-    """Statistics are linear in the same features, where support and projection are the same."""
-    for path, state in zip(paths, states, strict=True):
-        if not all(torch.equal(state[name], states[0][name]) for name in ("support", "projection")):
-            raise SettingsError(
-                f"The batch-norm statistics of {path} were fitted to other subnets than those of {paths[0]}.",
-                field="checkpoints",
-                value=str(path),
-                remedy="Fit those of the mean anew: `python -m supernet statistics` takes the same checkpoints.",
-            )
+    return supernet, {"config": origin.get("config", {}), "average": parts}

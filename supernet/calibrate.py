@@ -59,40 +59,6 @@ def recalibrate(net: SaliencyNet, photos: Sequence[Tensor], *, precision: str = 
     return fresh.eval()
 
 
-@torch.no_grad()
-def with_own_scales(net: SaliencyNet, photos: Sequence[Tensor]) -> SaliencyNet:
-    """A copy of `net` that computes the same in evaluation mode, whose statistics are those of `photos`.
-
-    What its statistics differ by from measured ones, as learned ones do (`supernet.learned_statistics`), moves into
-    scales and offsets, so that a training, which uses the statistics of its batches, begins with the same maps.
-    `photos` as in `recalibrate`.
-    """
-    fresh = copy.deepcopy(net).eval()
-    inputs: dict[nn.BatchNorm2d, list[tuple[Tensor, Tensor]]] = {}
-
-    def note(norm: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        assert isinstance(norm, nn.BatchNorm2d)
-        variance, mean = torch.var_mean(arguments[0].float(), dim=(0, 2, 3))
-        inputs.setdefault(norm, []).append((mean, variance))
-
-    norms = [module for module in fresh.modules() if isinstance(module, nn.BatchNorm2d)]
-    hooks = [norm.register_forward_pre_hook(note) for norm in norms]
-    for batch in photos:
-        fresh(resize_photos(batch, fresh.resolution))
-    for hook in hooks:
-        hook.remove()
-    for norm, found in inputs.items():
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        mean, variance = (torch.stack(values).mean(dim=0) for values in zip(*found, strict=True))
-        scale = norm.weight / (norm.running_var + norm.eps).sqrt()
-        norm.bias.add_(scale * (mean - norm.running_mean))
-        norm.weight.copy_(scale * (variance + norm.eps).sqrt())
-        norm.running_mean.copy_(mean)
-        norm.running_var.copy_(variance)
-    return fresh
-
-
 @dataclass(frozen=True, eq=False)
 class MeasuredStatistics:
     """Statistics of n subnets over the c channels of all batch norms of the largest one.

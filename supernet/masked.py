@@ -40,8 +40,7 @@ def masked_forward(supernet: Supernet, x: Tensor, arch: Arch, *, drop_rate: floa
     for module in shell.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 0.0
-    tensors = supernet.differentiable(shell, dict(_tensors(supernet, shell, net)))
-    result: Tensor = functional_call(shell, tensors, (x,))
+    result: Tensor = functional_call(shell, dict(_tensors(supernet, shell, net)), (x,))
     return result
 
 

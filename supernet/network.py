@@ -149,27 +149,8 @@ class Supernet(nn.Module):
         for module in net.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = 0.0
-        result: Tensor = functional_call(net, self.differentiable(net, dict(self.slices(net))), (x,))
+        result: Tensor = functional_call(net, dict(self.slices(net)), (x,))
         return result
-
-    def differentiable(self, net: SaliencyNet, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """`tensors` of `net` with the statistics in scales and offsets, where they are learned.
-
-        Torch takes no gradient of the statistics of a batch norm itself.
-        """
-        if self.training or not self.statistics.requires_grad:
-            return tensors
-        found = dict(tensors)
-        for name, module in net.named_modules():
-            if isinstance(module, nn.BatchNorm2d):
-                weight, bias, mean, variance = (
-                    tensors[f"{name}.{part}"] for part in ("weight", "bias", "running_mean", "running_var")
-                )
-                scale = weight * (variance + module.eps).rsqrt()
-                found[f"{name}.weight"], found[f"{name}.bias"] = scale, bias - mean * scale
-                found[f"{name}.running_mean"] = torch.zeros_like(mean)
-                found[f"{name}.running_var"] = torch.full_like(variance, 1.0 - module.eps)
-        return found
 
     def slices(self, net: SaliencyNet) -> Iterator[tuple[str, Tensor]]:
         """For each tensor of `net`, its name and what it is in the supernet: a view of the shared tensor, or

@@ -120,28 +120,6 @@ def refit_statistics(
     return out
 
 
-def mean_supernet(
-    paths: Sequence[Path],
-    shares: Sequence[float],
-    out: Path,
-    data: str = "osie",
-    *,
-    progress: StageProgress = lambda *_: None,
-) -> Path:
-    """Write the mean of supernets that were trained under the statistics of one, and of what was learned on those, to
-    `out`, with a temperature fitted on photos of `data` that training holds out.
-
-    Raises CheckpointError, DataError and SettingsError.
-    """
-    supernet, origin = average_supernets(paths, shares, with_statistics=True)
-    kept = origin["config"].get("held_out", TrainConfig.held_out)
-    config = TrainConfig(data=(data,), space=supernet.space.name, held_out=kept, batch_size=2, out=out)
-    _, held_out = load_training_data(config)
-    temperature = fit_shipped_temperature(supernet, held_out, config, progress)
-    save_supernet(out, supernet, {**origin, "temperature": temperature})
-    return out
-
-
 def import_checkpoint(
     path: Path, out: Path, data: str = "osie", *, subnets: int = 96, seed: int = 0
 ) -> tuple[Path, bool]:

@@ -29,7 +29,6 @@ from supernet.data.cache import TrainingCache, batches
 from supernet.errors import CheckpointError, SettingsError
 from supernet.files import write_atomic
 from supernet.images import resize_maps, resize_photos
-from supernet.learned_statistics import LearnedStatistics
 from supernet.losses import cc_loss, kld_loss, nss_loss, saliency_loss
 from supernet.masked import masked_forward
 from supernet.monitor import Board, EnergyMeter
@@ -80,7 +79,6 @@ class _Run:
     rng: np.random.Generator
     history: list[EpochReport]
     teacher: Teacher
-    learned: LearnedStatistics | None = None
 
 
 def train(config: TrainConfig, *, progress: StageProgress = lambda *_: None, resume: bool = True) -> Path:
@@ -101,10 +99,8 @@ def _train(config: TrainConfig, progress: StageProgress, resume: bool) -> Path:
     run = _load_state(config, identity) if resumes else _start(config, training)
     steps = len(training) // config.batch_size
     for epoch in range(len(run.history), config.epochs):
-        if epoch == max(config.epochs - config.frozen_epochs, 0):
-            if not config.keeps_statistics:
-                fit_shipped_statistics(run.supernet, training, config, progress)
-            run.learned = _learned(config, run)
+        if epoch == config.epochs - config.frozen_epochs:
+            fit_shipped_statistics(run.supernet, training, config, progress)
         meter.start()
         report = _epoch(config, run, training, held_out, epoch, steps, progress)
         report = replace(report, energy_kwh=meter.stop())
@@ -118,8 +114,6 @@ def _train(config: TrainConfig, progress: StageProgress, resume: bool) -> Path:
         fit_shipped_statistics(run.supernet, training, config, progress)
     found = fit_shipped_temperature(run.supernet, held_out, config, progress)
     about = provenance(config, run.history, training, time.time() - started)
-    if config.keeps_statistics and config.start_from:
-        about["statistics"] = load_supernet(config.start_from)[1].get("statistics", {})
     save_supernet(config.out, run.supernet, {**about, "temperature": found})
     return config.out
 
@@ -198,17 +192,6 @@ def _assemble(config: TrainConfig, supernet: Supernet) -> _Run:
     return _Run(supernet, optimizer, np.random.default_rng(config.seed), [], teacher)
 
 
-def _learned(config: TrainConfig, run: _Run) -> LearnedStatistics | None:
-    """The statistics as what the optimizer trains from here on instead of the weights, or None."""
-    if not config.learn_statistics:
-        return None
-    run.supernet.weights.requires_grad_(False)
-    run.optimizer.zero_grad()
-    learned = LearnedStatistics(run.supernet)
-    run.optimizer.add_param_group({"params": [learned.change], "factor": 1.0, "weight_decay": 0.0})
-    return learned
-
-
 def _epoch(
     config: TrainConfig,
     run: _Run,
@@ -245,8 +228,6 @@ def _epoch(
         for arch, drop_rate in _sandwich(run, config.random_subnets, with_largest):
             size = arch.resolution if full else min(space.resolutions)
             x = resize_photos(photos, size).contiguous(memory_format=torch.channels_last)
-            if run.learned:
-                run.learned.lend(run.supernet)
             with torch.autocast(x.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
                 if config.execution == "masked":
                     predicted = masked_forward(run.supernet, x, arch, drop_rate=drop_rate)
@@ -260,8 +241,6 @@ def _epoch(
         if (step + 1) % config.accumulate == 0 or step + 1 == steps:
             _update(run, rate)
         progress(f"epoch {epoch + 1} of {config.epochs}", epoch * steps + step + 1, config.epochs * steps)
-    if run.learned:
-        run.learned.give(run.supernet)
     small, large = (
         held_out_scores(run.supernet, arch, held_out, full_resolution=full, frozen=frozen)
         for arch in (space.smallest(), space.largest())
@@ -281,8 +260,7 @@ def _epoch(
 def _update(run: _Run, rate: float) -> None:
     for group in run.optimizer.param_groups:
         group["lr"] = rate * group["factor"]
-    learning = [tensor for group in run.optimizer.param_groups for tensor in group["params"]]
-    torch.nn.utils.clip_grad_value_(learning, CLIP)
+    torch.nn.utils.clip_grad_value_(run.supernet.parameters(), CLIP)
     run.optimizer.step()
 
 
@@ -322,7 +300,6 @@ def _save_state(config: TrainConfig, run: _Run, identity: str) -> None:
     """Weights, optimizer moments, generators and history, whole or not at all."""
     tensors = {f"supernet.{k}": v for k, v in run.supernet.state_dict().items()}
     tensors |= optimizer_tensors(run.optimizer)
-    tensors |= {f"learned.{k}": v for k, v in run.learned.state_dict().items()} if run.learned else {}
     tensors |= {f"teacher.{k}": v for k, v in run.teacher.tensors().items()}
     tensors["torch_rng"] = torch.get_rng_state()
     if config.device.startswith("cuda"):
@@ -369,10 +346,6 @@ def _load_state(config: TrainConfig, identity: str) -> _Run:
     supernet = Supernet(get_space(config.space))
     supernet.load_state_dict(part(tensors, "supernet."))
     run = _assemble(config, supernet)
-    if learned := part(tensors, "learned."):
-        run.learned = _learned(config, run)
-        assert run.learned is not None  # the configuration is the same
-        run.learned.load_state_dict(learned)
     restore_optimizer(run.optimizer, tensors)
     run.teacher.restore(part(tensors, "teacher."))
     run.rng.bit_generator.state = json.loads(metadata["rng"])

@@ -72,9 +72,7 @@ class TrainConfig:
         which meets few shapes and suits a GPU.
     precision: "fp32", or "bf16" for the matrix products of forward and backward passes.
     frozen_epochs: the last epochs, in which batch norms use the statistics that are fitted before them and
-        shipped: the weights learn to live with what an interpolation cannot foresee. Where all epochs are, those of
-        `start_from` are kept.
-    learn_statistics: the frozen epochs train these statistics instead of the weights (`supernet.learned_statistics`).
+        shipped: the weights learn to live with what a linear function of the genes cannot foresee.
     held_out: photos at the end of the training split that select instead of train.
     statistics_subnets, statistics_photos: what batch-norm statistics are fitted on at the end.
     """
@@ -89,7 +87,6 @@ class TrainConfig:
     epochs: int = 20
     full_resolution_epochs: int = 5
     frozen_epochs: int = 2
-    learn_statistics: bool = False
     batch_size: int = 16
     smallest_crop: float = SMALLEST_CROP
     random_subnets: int = 2
@@ -187,20 +184,8 @@ class TrainConfig:
                 value=self.energy_country,
                 remedy="Give an ISO code of three letters, such as THA.",
             )
-        if self.learn_statistics and not self.frozen_epochs:
-            raise SettingsError(
-                "Statistics are learned in frozen epochs, and there are none.",
-                field="learn_statistics",
-                value=True,
-                remedy="Say how many of the last epochs train them with --frozen-epochs.",
-            )
         require_learning_rate(self.learning_rate)
         require_crop(self.smallest_crop)
-
-    @property
-    def keeps_statistics(self) -> bool:
-        """Whether the statistics of `start_from` are those of all epochs."""
-        return self.start_from is not None and self.frozen_epochs >= self.epochs
 
 
 def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
@@ -220,8 +205,7 @@ def command_of(config: TrainConfig) -> str:
         value = getattr(config, setting.name)
         default = "auto" if setting.name == "precision" else setting.default
         if setting.name not in _OTHERWISE and value != default:
-            option = f"--{setting.name.replace('_', '-')}"
-            words.append(option if value is True else f"{option} {value}")
+            words.append(f"--{setting.name.replace('_', '-')} {value}")
     for name in FILES:
         if path := getattr(config, name):
             words.append(f"--{name.replace('_', '-')} {path.name}")

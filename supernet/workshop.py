@@ -27,7 +27,6 @@ from supernet.baselines.fastsal import FastSal
 from supernet.baselines.measured import trained_file
 from supernet.baselines.mobilenet_v2 import WEIGHTS_FILE, refill_batch_norms
 from supernet.baselines.registry import ReferenceNet, build, complexity, find_model, model_names
-from supernet.calibrate import with_own_scales
 from supernet.checkpoint import load_supernet
 from supernet.data.cache import Source, TrainingCache, mix
 from supernet.data.files import MaskDataset
@@ -150,8 +149,6 @@ def run_job(
     teacher = open_teacher(job) if job.targets != "truth" or config.hint_epochs else None
     if job.targets == "teacher" and teacher is not None and isinstance(training, TrainingCache):
         training = taught(teacher, training, progress=progress)
-    if job.start == "weights" and isinstance(net, SaliencyNet):
-        net = with_own_scales(net, _calibration(training, net.resolution))
     if job.start == "imagenet" or (job.start == "weights" and _is_new_to_fixations(job.network)):
         settle(net, training)
     if job.targets == "both" and teacher is not None and isinstance(training, TrainingCache):

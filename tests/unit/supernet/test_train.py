@@ -19,7 +19,6 @@ from safetensors.torch import load_file
 
 import supernet.train as module
 from supernet.__main__ import app, train_command
-from supernet.average import average_supernets
 from supernet.checkpoint import load_supernet, save_supernet
 from supernet.data.cache import batches
 from supernet.data.folder import write_folder
@@ -125,35 +124,6 @@ def test_the_statistics_of_a_mean_of_supernets_are_its_own(tmp_path: Path) -> No
     assert provenance["statistics"]["subnets"] == 5
 
 
-def test_statistics_are_kept_or_learned_on_where_all_epochs_are_frozen(tmp_path: Path) -> None:
-    first = train(tiny_config(tmp_path, epochs=1))
-    frozen = dataclasses.replace(tiny_config(tmp_path, epochs=1), start_from=first, optimizer="adamw")
-    kept = train(dataclasses.replace(frozen, out=tmp_path / "kept.safetensors"))
-    learned = train(dataclasses.replace(frozen, out=tmp_path / "learned.safetensors", learn_statistics=True))
-    before, after, changed = (load_supernet(path)[0].state_dict() for path in (first, kept, learned))
-    assert all(torch.equal(before[name], after[name]) for name in FITTED)
-    assert all(torch.equal(before[name], changed[name]) for name in FITTED if name != "statistics")
-    assert not torch.equal(before["statistics"], changed["statistics"])
-    weights = [name for name in before if name not in FITTED and "decoder.6" not in name]
-    assert all(torch.equal(before[name], changed[name]) for name in weights)
-    assert any(not torch.equal(before[name], after[name]) for name in weights)
-    assert "--learn-statistics" in load_supernet(learned)[1]["command"].split()
-    out = tmp_path / "mean.safetensors"
-    words = ["average", str(kept), str(learned), "--share", "0.25", "--share", "0.75", "--data", "synthetic"]
-    app([*words, "--out", str(out)], standalone_mode=False)
-    supernet, provenance = load_supernet(out)
-    expected = 0.25 * before["statistics"] + 0.75 * changed["statistics"]
-    torch.testing.assert_close(supernet.statistics, expected, atol=1e-2, rtol=1e-2)
-    assert [part["share"] for part in provenance["average"]] == [0.25, 0.75]
-    assert provenance["temperature"] > 0
-    again = train(
-        dataclasses.replace(tiny_config(tmp_path, epochs=1), seed=5, out=tmp_path / "b.safetensors")
-    )
-    with pytest.raises(SettingsError, match="fitted to other subnets") as caught:
-        average_supernets([kept, again], (0.5, 0.5), with_statistics=True)
-    assert caught.value.field == "checkpoints"
-
-
 @pytest.mark.slow
 def test_a_killed_training_continues_to_the_same_result(tmp_path: Path) -> None:
     whole = train(tiny_config(tmp_path / "whole", epochs=3), resume=False)
@@ -212,7 +182,6 @@ def test_a_state_of_another_configuration_is_refused(tmp_path: Path) -> None:
         ({"execution": "compiled"}, "execution"),
         ({"distillation": "in-place", "largest_every": 2}, "largest_every"),
         ({"energy_country": "Thailand"}, "energy_country"),
-        ({"learn_statistics": True, "frozen_epochs": 0}, "learn_statistics"),
     ],
 )
 def test_nonsense_is_refused(changes: dict[str, object], field: str) -> None:
@@ -255,7 +224,6 @@ def train_in_two(config: TrainConfig, epochs: int) -> Path:
         {"largest_every": 2, "accumulate": 2, "schedule": "restarts", "restart_epochs": 1},
         *({"distillation": name} for name in DISTILLATIONS if name != "none"),
         {"distillation": "pkd", "optimizer": "adamw", "learning_rate": 2e-3},
-        *({"learn_statistics": True, "frozen_epochs": epochs, "optimizer": "adamw"} for epochs in (1, 2)),
     ],
     ids=lambda changes: "-".join(str(value) for value in changes.values()),
 )
