@@ -76,7 +76,7 @@ def test_memory_is_used_again_within_and_given_back_afterwards() -> None:
     with kept_memory:
         new_pages()
         again = new_pages()
-    # Not none: other threads of the process ask for some too.
+    # Not none: the process asks for a page or two besides.
     assert again * 10 < new_pages()
 
 
