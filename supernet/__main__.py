@@ -72,7 +72,7 @@ def train_command(
         int, typer.Option(help="Random subnets a step, besides largest and smallest.")
     ] = _DEFAULTS.random_subnets,
     largest_every: Annotated[
-        int, typer.Option(help="Steps between two of the largest subnet.")
+        int, typer.Option(help="Steps between two of the largest subnet; 0: it takes part in none.")
     ] = _DEFAULTS.largest_every,
     loss: Annotated[str, typer.Option(help=_names("loss"))] = _DEFAULTS.loss,
     distillation: Annotated[

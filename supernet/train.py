@@ -224,7 +224,8 @@ def _epoch(
         seen = teacher_photos(photos, run.supernet, full_resolution=full)
         run.teacher.learn(seen, maps, counts, rate)
         target = run.teacher.target(seen, maps, epoch)
-        with_largest = (epoch * steps + step) % config.largest_every == 0
+        every = config.largest_every
+        with_largest = every > 0 and (epoch * steps + step) % every == 0
         for arch, drop_rate in _sandwich(run, config.random_subnets, with_largest):
             size = arch.resolution if full else min(space.resolutions)
             x = resize_photos(photos, size).contiguous(memory_format=torch.channels_last)

@@ -66,7 +66,8 @@ class TrainConfig:
     accumulate: batches whose gradients are averaged for one update.
     tensorboard: folder for the scalars of TensorBoard, which needs the package tensorboard.
     energy_country: ISO code of three letters; with it the energy is measured, which needs the package codecarbon.
-    largest_every: the largest subnet, which costs as much as all others of a step, takes part in every so many.
+    largest_every: the largest subnet, which costs as much as all others of a step, takes part in every so many;
+        in none where 0.
     optimizer: "sgd" with momentum, as published, or "adamw".
     execution: "sliced" computes a subnet at its own size; "masked" at the size of the largest (`supernet.masked`),
         which meets few shapes and suits a GPU.
@@ -130,7 +131,7 @@ class TrainConfig:
             "frozen_epochs": 0,
             "batch_size": 2,
             "random_subnets": 0,
-            "largest_every": 1,
+            "largest_every": 0,
             "restart_epochs": 1,
             "accumulate": 1,
             "held_out": 1,
@@ -170,7 +171,7 @@ class TrainConfig:
                 value=self.distillation,
                 remedy="Leave --distillation or --teacher out.",
             )
-        if self.distillation == "in-place" and self.largest_every > 1:
+        if self.distillation == "in-place" and self.largest_every != 1:
             raise SettingsError(
                 "In-place distillation needs the largest subnet in every step.",
                 field="largest_every",

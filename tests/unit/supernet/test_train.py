@@ -25,7 +25,7 @@ from supernet.data.folder import write_folder
 from supernet.data.synthetic import synthetic
 from supernet.errors import CheckpointError, SettingsError
 from supernet.losses import LOSSES
-from supernet.network import FITTED, Supernet
+from supernet.network import FITTED, Supernet, extract
 from supernet.space import get_space
 from supernet.teacher import DISTILLATIONS, LARGEST_SHARE, LastEpochTeacher, SelfTeacher, as_target
 from supernet.train import train
@@ -169,7 +169,7 @@ def test_a_state_of_another_configuration_is_refused(tmp_path: Path) -> None:
         ({"data": ("osie", "crowd"), "data_weights": (1.0,)}, "data_weights"),
         ({"epoch_photos": 15}, "epoch_photos"),
         ({"warm_start": Path("a"), "start_from": Path("b")}, "start_from"),
-        ({"largest_every": 0}, "largest_every"),
+        ({"largest_every": -1}, "largest_every"),
         ({"optimizer": "adam"}, "optimizer"),
         ({"precision": "fp16"}, "precision"),
         ({"loss": "mse"}, "loss"),
@@ -196,6 +196,24 @@ def test_holding_out_everything_is_refused(tmp_path: Path) -> None:
 
 
 # Resuming -------------------------------------------------------------------------------------------
+
+
+def test_the_smallest_subnet_can_be_trained_alone_in_its_supernet(tmp_path: Path) -> None:
+    start = train(short_config(tmp_path / "start", epochs=1))
+    fields = {"start_from": start, "random_subnets": 0, "largest_every": 0, "optimizer": "adamw"}
+    config = dataclasses.replace(short_config(tmp_path / "alone"), learning_rate=1e-3, **fields)
+    before, after = (load_supernet(path)[0] for path in (start, train(config)))
+    smallest = extract(before, before.space.smallest())
+    used = [tensor.sum() for _, tensor in before.slices(smallest) if tensor.requires_grad]
+    torch.stack(used).sum().backward()
+    own = {name: tensor.grad for name, tensor in before.named_parameters()}
+    learned = 0
+    for (name, old), new in zip(before.named_parameters(), after.parameters(), strict=True):
+        gradient = own[name]
+        others = torch.ones_like(old, dtype=torch.bool) if gradient is None else gradient == 0
+        assert torch.equal(old[others], new[others]), name
+        learned += int((old != new).sum())
+    assert learned > sum(p.numel() for p in smallest.parameters()) / 4
 
 
 class Killed(Exception):
