@@ -200,12 +200,18 @@ def test_holding_out_everything_is_refused(tmp_path: Path) -> None:
 
 def test_the_smallest_subnet_can_be_trained_alone_in_its_supernet(tmp_path: Path) -> None:
     start = train(short_config(tmp_path / "start", epochs=1))
-    fields = {"start_from": start, "random_subnets": 0, "largest_every": 0, "optimizer": "adamw"}
-    config = dataclasses.replace(short_config(tmp_path / "alone"), learning_rate=1e-3, **fields)
+    config = dataclasses.replace(
+        short_config(tmp_path / "alone"),
+        start_from=start,
+        random_subnets=0,
+        largest_every=0,
+        optimizer="adamw",
+        learning_rate=1e-3,
+    )
     before, after = (load_supernet(path)[0] for path in (start, train(config)))
     smallest = extract(before, before.space.smallest())
     used = [tensor.sum() for _, tensor in before.slices(smallest) if tensor.requires_grad]
-    torch.stack(used).sum().backward()
+    torch.stack(used).sum().backward()  # type: ignore[no-untyped-call]
     own = {name: tensor.grad for name, tensor in before.named_parameters()}
     learned = 0
     for (name, old), new in zip(before.named_parameters(), after.parameters(), strict=True):
