@@ -181,6 +181,7 @@ def test_a_state_of_another_configuration_is_refused(tmp_path: Path) -> None:
         ({"accumulate": 0}, "accumulate"),
         ({"execution": "compiled"}, "execution"),
         ({"distillation": "in-place", "largest_every": 2}, "largest_every"),
+        ({"distillation": "in-place", "largest_every": 0}, "largest_every"),
         ({"energy_country": "Thailand"}, "energy_country"),
     ],
 )
@@ -193,9 +194,6 @@ def test_nonsense_is_refused(changes: dict[str, object], field: str) -> None:
 def test_holding_out_everything_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="held out"):
         train(dataclasses.replace(tiny_config(tmp_path), held_out=10**6))
-
-
-# Resuming -------------------------------------------------------------------------------------------
 
 
 def test_the_smallest_subnet_can_be_trained_alone_in_its_supernet(tmp_path: Path) -> None:
@@ -220,6 +218,9 @@ def test_the_smallest_subnet_can_be_trained_alone_in_its_supernet(tmp_path: Path
         assert torch.equal(old[others], new[others]), name
         learned += int((old != new).sum())
     assert learned > sum(p.numel() for p in smallest.parameters()) / 4
+
+
+# Resuming -------------------------------------------------------------------------------------------
 
 
 class Killed(Exception):
