@@ -7,7 +7,7 @@ soups"), and nothing is slower for it. Weights that were never one have no mean 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from supernet.network import FITTED, Supernet
 def average_supernets(paths: Sequence[Path], shares: Sequence[float]) -> tuple[Supernet, dict[str, Any]]:
     """The supernet of the mean weights of checkpoints at `paths`, one of `shares` each, and where they come from.
 
-    Its batch-norm statistics are those of the first: fit them anew. Raises CheckpointError, and SettingsError where
-    the checkpoints are of several spaces or the shares do not add up to 1.
+    That names every training once, with its share, in means of means too. The supernet's batch-norm statistics are
+    those of the first: fit them anew. Raises CheckpointError, and SettingsError where the checkpoints are of several
+    spaces or the shares do not add up to 1.
     """
     if len(shares) != len(paths) or min(shares, default=0.0) <= 0.0 or abs(sum(shares) - 1.0) > 1e-6:
         raise SettingsError(
@@ -48,7 +49,27 @@ def average_supernets(paths: Sequence[Path], shares: Sequence[float]) -> tuple[S
         if name not in FITTED and weight.is_floating_point()
     }
     supernet.load_state_dict(mean, strict=False)
-    parts = [
-        {"share": share, "of": provenance} for share, (_, provenance) in zip(shares, loaded, strict=True)
-    ]
-    return supernet, {"config": origin.get("config", {}), "average": parts}
+    parts = _trainings(zip(shares, (provenance for _, provenance in loaded), strict=True))
+    held_out = {key: value for key, value in origin.get("config", {}).items() if key == "held_out"}
+    return supernet, {"config": held_out, "average": parts}
+
+
+def _trainings(parts: Iterable[tuple[float, Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Each training that provenances tell of, with its share in their mean, the largest first."""
+    found: list[dict[str, Any]] = []
+    for share, provenance in _leaves(parts):
+        same = next((part for part in found if part["of"] == provenance), None)
+        if same:
+            same["share"] += share
+        else:
+            found.append({"share": share, "of": provenance})
+    rounded = [{**part, "share": round(part["share"], 6)} for part in found]
+    return sorted(rounded, key=lambda part: -part["share"])
+
+
+def _leaves(parts: Iterable[tuple[float, Mapping[str, Any]]]) -> Iterator[tuple[float, Mapping[str, Any]]]:
+    for share, provenance in parts:
+        if "average" in provenance:
+            yield from _leaves((share * part["share"], part["of"]) for part in provenance["average"])
+        else:
+            yield share, provenance
