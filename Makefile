@@ -190,9 +190,9 @@ SHIPPED := results/supernets/salnas-osie.safetensors
 ALL_DATA := --data osie --data mit1003 --data crowd --data dut_omron
 MIXTURE := $(ALL_DATA) --data-weight 3 --data-weight 2 --data-weight 1 --data-weight 3
 
-# How the shipped supernet was trained: twenty-one hours on two cores. Where there is a GPU, add --device cuda.
+# How the shipped supernet was trained: twelve hours on two cores, and two of statistics between.
 .PHONY: train-supernet
-train-supernet: setup ## Train the supernet on the photographs at hand (TRAIN_ARGS='--device cuda'; a day)
+train-supernet: setup ## Train the supernet on the photographs at hand (TRAIN_ARGS='--device cuda'; half a day)
 	@SALNAS_WEIGHTS="$(SALNAS_WEIGHTS)" TRAIN_ARGS="$(TRAIN_ARGS)" STATISTICS_ARGS="$(STATISTICS_ARGS)" \
 		sh scripts/train-supernet.sh $(BIN)/python $(SHIPPED)
 	@$(BIN)/python -m supernet card $(SHIPPED) $(ALL_DATA)

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+import torch
 import typer
 from rich.box import SIMPLE
 from rich.console import Console
@@ -35,7 +36,7 @@ from supernet.errors import DataError, DeviceError, SalnasError
 from supernet.evaluate import build_evaluation_set
 from supernet.metric_names import METRICS
 from supernet.network import Supernet
-from supernet.processor import chosen_device
+from supernet.processor import chosen_device, torch_threads
 from supernet.progress import shown_progress
 from supernet.sampling import covering_rows
 from supernet.space import Rows, Space
@@ -190,7 +191,8 @@ def measure_accuracy(
 ) -> None:
     """Add evaluated subnets to the accuracy table: drawn ones, or some that are spread over a front.
 
-    `part` "K/N" takes every N-th of them, from the K-th on. Workers of an `executor` share the work, on their CPUs.
+    `part` "K/N" takes every N-th of them, from the K-th on, and an N-th of the threads: processes that wait for one
+    another's threads take three times as long. Workers of an `executor` share the work, on their CPUs.
     Another `device` than the CPU evaluates masked subnets, without TF32, which would cost digits.
     """
     if device != "cpu" and executor is not None:
@@ -218,6 +220,7 @@ def measure_accuracy(
         _counted(path, "evaluated"),
         shown_progress("Evaluating subnets") as step,
         cudnn.flags(enabled=True, allow_tf32=False),
+        torch_threads(max(1, torch.get_num_threads() // step_of_part)),
     ):
         collect_accuracy(
             supernet,

@@ -22,20 +22,28 @@ _NEVER_RETURNED = {_TRIM_THRESHOLD: -1, _MMAP_MAX: 0}
 
 
 @contextmanager
+def torch_threads(threads: int) -> Iterator[None]:
+    """So many threads of torch within, as many as before afterwards: the whole process shares them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
 def training_threads(threads: int) -> Iterator[None]:
     """So many threads and no denormal numbers within, both as they were before afterwards.
 
     Squeezing gates and faded channels make denormal numbers, which slow a CPU down several times.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        # Both belong to the whole process, whose other work needs them as they were.
-        torch.set_flush_denormal(False)
-        torch.set_num_threads(before)
+    with torch_threads(threads):
+        torch.set_flush_denormal(True)
+        try:
+            yield
+        finally:
+            torch.set_flush_denormal(False)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from predictors import fit, runtimes
@@ -18,6 +19,7 @@ from predictors.tables import read_table
 from supernet.checkpoint import file_fingerprint, save_supernet
 from supernet.errors import CheckpointError, DataError, DeviceError, PredictorError
 from supernet.network import Supernet
+from supernet.processor import torch_threads
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +134,19 @@ def test_workers_have_no_gpu(results: Path) -> None:
     with pytest.raises(DataError, match="Workers") as caught:
         fit.measure_accuracy(job, subnets=2, photos=4, data="synthetic", device="cuda", executor=InProcess())
     assert caught.value.field == "device"
+
+
+@pytest.mark.parametrize(("part", "threads"), [("1/1", 4), ("2/2", 2), ("1/3", 1), ("1/9", 1)])
+def test_processes_that_share_the_work_share_the_threads(
+    results: Path, monkeypatch: pytest.MonkeyPatch, part: str, threads: int
+) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(fit, "collect_accuracy", lambda *_, **__: seen.append(torch.get_num_threads()))
+    job = fit.Job(results / "supernets" / "tiny-x.safetensors", results, 0)
+    with torch_threads(4):
+        fit.measure_accuracy(job, subnets=2, photos=4, data="synthetic", part=part)
+        assert torch.get_num_threads() == 4
+    assert seen == [threads]
 
 
 def test_nothing_measured_is_said(tmp_path: Path, tiny_supernet: Supernet) -> None:
