@@ -195,7 +195,7 @@ MIXTURE := $(ALL_DATA) --data-weight 3 --data-weight 2 --data-weight 1 --data-we
 train-supernet: setup ## Train the supernet on the photographs at hand (TRAIN_ARGS='--device cuda'; half a day)
 	@SALNAS_WEIGHTS="$(SALNAS_WEIGHTS)" TRAIN_ARGS="$(TRAIN_ARGS)" STATISTICS_ARGS="$(STATISTICS_ARGS)" \
 		sh scripts/train-supernet.sh $(BIN)/python $(SHIPPED)
-	@$(BIN)/python -m supernet card $(SHIPPED) $(ALL_DATA)
+	@$(BIN)/python -m supernet.__main__ card $(SHIPPED) $(ALL_DATA)
 
 # A network of another design, with better ImageNet weights, that teaches supernets (docs/training.md).
 TEACHER_ARGS ?= $(MIXTURE) --epoch-photos 1000 --epochs 8 --optimizer adam --learning-rate 0.001 --seed 2
