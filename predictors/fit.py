@@ -191,8 +191,8 @@ def measure_accuracy(
 ) -> None:
     """Add evaluated subnets to the accuracy table: drawn ones, or some that are spread over a front.
 
-    `part` "K/N" takes every N-th of them, from the K-th on, and an N-th of the threads: processes that wait for one
-    another's threads take twice as long. Workers of an `executor` share the work, on their CPUs.
+    `part` "K/N" takes every N-th of them, from the K-th on, and an N-th of the threads: processes with all of
+    them wait for one another. Workers of an `executor` share the work, on their CPUs.
     Another `device` than the CPU evaluates masked subnets, without TF32, which would cost digits.
     """
     if device != "cpu" and executor is not None:
