@@ -136,6 +136,10 @@ bench-islands: setup-dev ## Time islands on Ray with one worker and more (BENCH_
 bench-export: setup-dev ## Time the export to ONNX and measure its parity
 	@$(BIN)/python benchmarks/bench_export.py
 
+.PHONY: bench-smoothing
+bench-smoothing: setup-dev ## Time the smoothing of maps beside torch's convolution and scipy
+	@$(BIN)/python benchmarks/bench_smoothing.py
+
 .PHONY: bench-models
 bench-models: setup-dev ## Score and time reference models beside subnets; who dominates whom (BENCH_ARGS=...)
 	@$(BIN)/python benchmarks/bench_models.py $(BENCH_ARGS)

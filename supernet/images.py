@@ -174,12 +174,23 @@ def smooth_maps(maps: torch.Tensor) -> torch.Tensor:
     """
     if min(maps.shape[1:]) <= _SMOOTHING_RADIUS:
         return maps
-    offsets = torch.arange(-_SMOOTHING_RADIUS, _SMOOTHING_RADIUS + 1, device=maps.device, dtype=maps.dtype)
-    taps = torch.exp(-0.5 * (offsets / _SMOOTHING_SIGMA) ** 2)
-    taps = taps / taps.sum()
-    padded = functional.pad(maps[:, None], [_SMOOTHING_RADIUS] * 4, mode="reflect")
-    blurred = functional.conv2d(functional.conv2d(padded, taps[None, None, :, None]), taps[None, None, None])
-    return blurred[:, 0]
+    padded = functional.pad(maps, [_SMOOTHING_RADIUS] * 4, mode="reflect")
+    return _weighted_sum(_weighted_sum(padded, 1), 2)
+
+
+def _weighted_sum(padded: torch.Tensor, dim: int) -> torch.Tensor:
+    """Blur along one dimension, which loses its padding.
+
+    Shifted sums, since torch convolves one channel slowly (`make bench-smoothing`).
+    """
+    taps = np.exp(-0.5 * (np.arange(_SMOOTHING_RADIUS + 1) / _SMOOTHING_SIGMA) ** 2)
+    centre, *others = (taps / (taps[0] + 2 * taps[1:].sum())).tolist()
+    length = padded.shape[dim] - 2 * _SMOOTHING_RADIUS
+    total: torch.Tensor = centre * padded.narrow(dim, _SMOOTHING_RADIUS, length)
+    for distance, tap in enumerate(others, 1):
+        for start in (_SMOOTHING_RADIUS - distance, _SMOOTHING_RADIUS + distance):
+            total.add_(padded.narrow(dim, start, length), alpha=tap)
+    return total
 
 
 @lru_cache(maxsize=1)
