@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -174,22 +174,23 @@ def smooth_maps(maps: torch.Tensor) -> torch.Tensor:
     """
     if min(maps.shape[1:]) <= _SMOOTHING_RADIUS:
         return maps
+    taps = np.exp(-0.5 * (np.arange(_SMOOTHING_RADIUS + 1) / _SMOOTHING_SIGMA) ** 2)
+    taps /= taps[0] + 2 * taps[1:].sum()
     padded = functional.pad(maps, [_SMOOTHING_RADIUS] * 4, mode="reflect")
-    return _weighted_sum(_weighted_sum(padded, 1), 2)
+    return _weighted_sum(_weighted_sum(padded, 1, taps.tolist()), 2, taps.tolist())
 
 
-def _weighted_sum(padded: torch.Tensor, dim: int) -> torch.Tensor:
-    """Blur along one dimension, which loses its padding.
+def _weighted_sum(padded: torch.Tensor, dim: int, taps: Sequence[float]) -> torch.Tensor:
+    """Blur along one dimension, which loses its padding; `taps` from the centre outwards.
 
     Shifted sums, since torch convolves one channel slowly (`make bench-smoothing`).
     """
-    taps = np.exp(-0.5 * (np.arange(_SMOOTHING_RADIUS + 1) / _SMOOTHING_SIGMA) ** 2)
-    centre, *others = (taps / (taps[0] + 2 * taps[1:].sum())).tolist()
-    length = padded.shape[dim] - 2 * _SMOOTHING_RADIUS
-    total: torch.Tensor = centre * padded.narrow(dim, _SMOOTHING_RADIUS, length)
-    for distance, tap in enumerate(others, 1):
-        for start in (_SMOOTHING_RADIUS - distance, _SMOOTHING_RADIUS + distance):
-            total.add_(padded.narrow(dim, start, length), alpha=tap)
+    radius = len(taps) - 1
+    length = padded.shape[dim] - 2 * radius
+    total: torch.Tensor = taps[0] * padded.narrow(dim, radius, length)
+    for distance in range(1, radius + 1):
+        for start in (radius - distance, radius + distance):
+            total.add_(padded.narrow(dim, start, length), alpha=taps[distance])
     return total
 
 
