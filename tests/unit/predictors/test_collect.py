@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -174,12 +175,15 @@ def test_last_photos_are_the_end_of_a_split() -> None:
 
 @pytest.mark.parametrize("name", ["min", "max"])
 def test_all_evaluators_score_alike(tiny_supernet: Supernet, photos: EvaluationSet, name: str) -> None:
-    row = tiny_supernet.space.encode(tiny_supernet.space.parse_arch(name))
-    found = {runtime: Evaluator(tiny_supernet, photos, runtime).measure(row) for runtime in EVALUATORS}
+    varied = deepcopy(tiny_supernet)
+    # Maps of an untrained network vary by 1e-4, and NSS divides by that: it would compare rounding alone.
+    varied.weights.decoder[-1].get_parameter("bn.weight").data.mul_(1000)
+    row = varied.space.encode(varied.space.parse_arch(name))
+    found = {runtime: Evaluator(varied, photos, runtime).measure(row) for runtime in EVALUATORS}
     assert set(found["masked"]) == set(METRIC_COLUMNS)
     for metric in METRICS:
-        assert found["onnxruntime"][metric] == pytest.approx(found["torch"][metric], abs=1e-4)
-        assert found["masked"][metric] == pytest.approx(found["torch"][metric], abs=1e-4)
+        assert found["onnxruntime"][metric] == pytest.approx(found["torch"][metric], abs=1e-5)
+        assert found["masked"][metric] == pytest.approx(found["torch"][metric], abs=1e-5)
     with pytest.raises(DataError, match="abacus"):
         Evaluator(tiny_supernet, photos, "abacus")
 
