@@ -120,6 +120,10 @@ bench-network: setup-dev ## Time a training step of the supernet, masked and sli
 bench-statistics: setup-dev ## Score subnets with fitted and with measured batch-norm statistics (BENCH_ARGS=...; minutes)
 	@$(BIN)/python benchmarks/bench_statistics.py $(BENCH_ARGS)
 
+.PHONY: bench-means
+bench-means: setup-dev ## Score means of trainings on held-out photos (BENCH_ARGS='--mean "0.6 a 0.4 b"'; a minute each)
+	@$(BIN)/python benchmarks/bench_means.py $(BENCH_ARGS)
+
 .PHONY: bench-search
 bench-search: setup-dev ## Compare the search with others: rate, hypervolume, growth (BENCH_ARGS=--full)
 	@$(BIN)/python benchmarks/bench_search.py $(BENCH_ARGS)
