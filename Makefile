@@ -121,7 +121,7 @@ bench-statistics: setup-dev ## Score subnets with fitted and with measured batch
 	@$(BIN)/python benchmarks/bench_statistics.py $(BENCH_ARGS)
 
 .PHONY: bench-means
-bench-means: setup-dev ## Score means of trainings on held-out photos (BENCH_ARGS='--mean "0.6 a 0.4 b"'; a minute each)
+bench-means: setup-dev ## Score means of trainings on held-out photos (BENCH_ARGS='--mean "0.6 a 0.4 b"'; two to four minutes each)
 	@$(BIN)/python benchmarks/bench_means.py $(BENCH_ARGS)
 
 .PHONY: bench-search

@@ -8,6 +8,7 @@ fitted yet when its shares are chosen. Differences are to the first mean, photo 
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,12 +61,12 @@ def main() -> None:
         "means",
         "CC on held-out photos: means of trainings, recalibrated",
         pd.DataFrame(
-            [{"mean": Path(mean).stem, **line(one, found[0])} for mean, one in zip(means, found, strict=True)]
+            [
+                {"mean": mean.removeprefix(f"{SHIPPED.parent}/"), **line(one, found[0])}
+                for mean, one in zip(means, found, strict=True)
+            ]
         ),
-        command=" ".join(
-            ["python benchmarks/bench_means.py"]
-            + [f'"{word}"' if " " in word else word for word in sys.argv[1:]]
-        ),
+        command=shlex.join(["python", "benchmarks/bench_means.py", *sys.argv[1:]]),
         note="In brackets the difference to the first line, photo by photo, and its standard error.",
     )
 
