@@ -198,7 +198,7 @@ SHIPPED := results/supernets/salnas-osie.safetensors
 ALL_DATA := --data osie --data mit1003 --data crowd --data dut_omron
 MIXTURE := $(ALL_DATA) --data-weight 3 --data-weight 2 --data-weight 1 --data-weight 3
 
-# How the shipped supernet was trained: twelve hours on two cores, and two of statistics between.
+# How the shipped supernet was trained: thirteen hours on two cores, and two of statistics between.
 .PHONY: train-supernet
 train-supernet: setup ## Train the supernet on the photographs at hand (TRAIN_ARGS='--device cuda'; half a day)
 	@SALNAS_WEIGHTS="$(SALNAS_WEIGHTS)" TRAIN_ARGS="$(TRAIN_ARGS)" STATISTICS_ARGS="$(STATISTICS_ARGS)" \

@@ -16,7 +16,20 @@ from supernet.train_config import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "scripts" / "train-supernet.sh"
-MEANS = {"alone", "start", "teacher", "both", "half", "joint", "lean", "even", "late"}
+MEANS = {
+    "alone",
+    "start",
+    "teacher",
+    "both",
+    "half",
+    "joint",
+    "lean",
+    "even",
+    "late",
+    "latest",
+    "leaner",
+    "nearly",
+}
 TEACHER = "results/models/efficientnet-lite2.safetensors"
 
 RECORDER = """#!/bin/sh
