@@ -13,7 +13,7 @@ flat density            cc 0 (pysaliency: NaN); kld and sim as above
 no fixation             NaN for nss, both AUCs and information gain; leave such images out of means
 one fixation            counts as any other number of them
 no pixel unfixated      NaN for auc_judd
-NaN or infinity         NaN for that image, the others are untouched
+NaN or infinity         NaN for that image, the others are untouched; NaN for `max_f_measure`, one value of all
 negative values         kld, sim, information gain lift the map so that its lowest value is 0
 
 `cc`, `kld`, `nss` and `sim` can be differentiated with respect to the prediction.
@@ -154,7 +154,8 @@ def information_gain(
 def mae(prediction: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Mean absolute error of object maps in [0, 1]: (B, H, W) twice -> (B,), lower better."""
     _check_pair(prediction, mask)
-    return (_flat(prediction) - _flat(mask)).abs().mean(dim=1)
+    error = (_flat(prediction) - _flat(mask)).abs().mean(dim=1)
+    return torch.where(torch.isfinite(error), error, math.nan)
 
 
 def max_f_measure(predictions: Iterable[torch.Tensor], masks: Iterable[torch.Tensor]) -> float:
@@ -165,7 +166,7 @@ def max_f_measure(predictions: Iterable[torch.Tensor], masks: Iterable[torch.Ten
     rounded to 8 bits; at threshold t the pixels >= t are taken. Precision and recall are averaged over
     images at each threshold, then F = 1.3 P R / (0.3 P + R) (Achanta et al. 2009). Where no pixel is
     taken the precision is 1 (nothing found is nothing wrong), where the mask is empty the recall is 0.
-    Raises DataError without images.
+    NaN where any map or mask is not finite, as means of the other metrics. Raises DataError without images.
     """
     precision = torch.zeros(256, dtype=torch.float64)
     recall = torch.zeros(256, dtype=torch.float64)
@@ -183,8 +184,11 @@ def max_f_measure(predictions: Iterable[torch.Tensor], masks: Iterable[torch.Ten
 
 
 def _precision_recall(prediction: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(256,) each, for one (H, W) map."""
+    """(256,) each, on the CPU, for one (H, W) map; NaN where map or mask is not finite."""
     _check_pair(prediction[None], mask[None])
+    if not (torch.isfinite(prediction).all() and torch.isfinite(mask).all()):
+        undefined = torch.full((256,), math.nan, dtype=torch.float64)
+        return undefined, undefined
     is_bytes = prediction.dtype == torch.uint8
     levels = (prediction if is_bytes else (prediction.double() * 255).round().clamp(0, 255)).long().flatten()
     # Above 0.5, so that masks of 0 and 1 and masks of 0 and 255 mean the same.
@@ -192,7 +196,7 @@ def _precision_recall(prediction: torch.Tensor, mask: torch.Tensor) -> tuple[tor
     taken = _at_least(torch.bincount(levels, minlength=256))
     hits = _at_least(torch.bincount(levels[objects], minlength=256))
     precision = torch.where(taken > 0, hits / taken.clamp_min(1), 1.0)
-    return precision, hits / objects.sum().clamp_min(1)
+    return precision, hits / objects.sum().clamp_min(1).cpu()
 
 
 def _at_least(histogram: torch.Tensor) -> torch.Tensor:

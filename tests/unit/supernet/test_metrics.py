@@ -6,6 +6,7 @@ import sys
 import types
 import warnings
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from supernet.errors import DataError
 
 # Both sides sum in float64, in another order.
 TOLERANCE = 1e-10
+# pysaliency takes the logarithm of a probability as it is, the benchmark adds 2.2204e-16 to it.
+GAIN_TOLERANCE = 1e-8
 
 Array = npt.NDArray[Any]
 
@@ -40,6 +43,24 @@ def pysaliency() -> Iterator[Any]:
         import pysaliency.metrics
 
         yield package
+
+
+@pytest.fixture(params=["cpu", "cuda", "lazy"])
+def device(request: pytest.FixtureRequest) -> str:
+    """Where tensors lie; `lazy` computes on the CPU and, as a GPU, refuses tensors of two devices."""
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no GPU that CUDA knows")
+    if request.param == "lazy":
+        _start_lazy_backend()
+    return str(request.param)
+
+
+@lru_cache(maxsize=1)
+def _start_lazy_backend() -> None:
+    # A second start in one process is an error.
+    import torch._lazy.ts_backend
+
+    torch._lazy.ts_backend.init()  # type: ignore[no-untyped-call]
 
 
 def random_case(seed: int, levels: int | None = None, size: tuple[int, int] = (24, 31)) -> list[Array]:
@@ -75,6 +96,22 @@ def as_pysaliency(package: Any, maps: Array, counts: Array) -> tuple[Any, Any, A
             return np.asarray(maps[int(np.asarray(stimulus).flat[0])])
 
     return stimuli, fixations, Fixed()
+
+
+def gain_of_pysaliency(package: Any, stimuli: Any, fixations: Any, maps: Array, baselines: Array) -> float:
+    """Information gain of maps > 0 over baselines > 0, averaged within each image."""
+
+    def model(chosen: Array) -> Any:
+        class Fixed(package.Model):  # type: ignore[misc]
+            def _log_density(self, stimulus: Any) -> Array:
+                one = chosen[int(np.asarray(stimulus).flat[0])]
+                return np.asarray(np.log(one / one.sum()))
+
+        return Fixed()
+
+    baseline = model(baselines)
+    gain = model(maps).information_gain(stimuli, fixations, baseline_model=baseline, average="image")
+    return float(gain)
 
 
 @pytest.mark.parametrize("levels", [None, 2, 7])
@@ -125,19 +162,8 @@ def test_information_gain_equals_pysaliency(pysaliency: Any) -> None:
     prediction, density, counts = random_case(5)
     prediction, density = prediction + 0.01, density + 0.01
     stimuli, fixations, _ = as_pysaliency(pysaliency, prediction, counts)
-
-    def model(maps: Array) -> Any:
-        class Fixed(pysaliency.Model):  # type: ignore[misc]
-            def _log_density(self, stimulus: Any) -> Array:
-                chosen = maps[int(np.asarray(stimulus).flat[0])]
-                return np.asarray(np.log(chosen / chosen.sum()))
-
-        return Fixed()
-
     gain = metrics.information_gain(*tensors(prediction, counts, density))
-    expected = model(prediction).information_gain(
-        stimuli, fixations, baseline_model=model(density), average="image"
-    )
+    expected = gain_of_pysaliency(pysaliency, stimuli, fixations, prediction, density)
     assert float(gain.mean()) == pytest.approx(expected, abs=TOLERANCE)
 
 
@@ -159,6 +185,44 @@ def test_real_photos_equal_pysaliency(pysaliency: Any) -> None:
     assert float(table["auc"].mean()) == pytest.approx(expected_auc, abs=TOLERANCE)
     expected_nss = model.NSS(stimuli, fixations, average="image")
     assert float(table["nss"].mean()) == pytest.approx(expected_nss, abs=TOLERANCE)
+
+    maps, found = tensors(prediction, counts)
+    shuffled = metrics.shuffled_auc(maps, found, metrics.fixations_of_others(found))
+    expected_shuffled = model.sAUC(stimuli, fixations, average="image")
+    assert float(shuffled.mean()) == pytest.approx(expected_shuffled, abs=TOLERANCE)
+    # pysaliency has no logarithm of black pixels, nor of densities where nobody looked.
+    prediction += 1.0
+    baselines = np.stack([densities.mean(axis=0, dtype=np.float64) + 1.0] * len(samples))
+    gain = metrics.information_gain(*tensors(prediction, counts, baselines))
+    expected_gain = gain_of_pysaliency(pysaliency, stimuli, fixations, prediction, baselines)
+    assert float(gain.mean()) == pytest.approx(expected_gain, abs=GAIN_TOLERANCE)
+
+
+# Devices --------------------------------------------------------------------------------------------
+
+
+def every_metric(prediction: torch.Tensor, density: torch.Tensor, counts: torch.Tensor) -> dict[str, Any]:
+    """All that the module computes of a batch, (B,) each."""
+    return metrics.score_batch(prediction, density, counts) | {
+        "shuffled_auc": metrics.shuffled_auc(prediction, counts, metrics.fixations_of_others(counts)),
+        "information_gain": metrics.information_gain(prediction, counts, density),
+        "mae": metrics.mae(prediction, density),
+    }
+
+
+def test_every_device_answers_alike(device: str) -> None:
+    case = tensors(*random_case(6, levels=7))
+    expected = every_metric(*case)
+    for name, values in every_metric(*(part.to(device) for part in case)).items():
+        assert values.device.type == device, name
+        torch.testing.assert_close(values.cpu(), expected[name], rtol=0, atol=TOLERANCE)
+    maps, masks = list(case[0]), list(case[1] > 0.5)
+    there = [[part.to(device) for part in parts] for parts in (maps, masks)]
+    assert metrics.max_f_measure(*there) == pytest.approx(metrics.max_f_measure(maps, masks), abs=TOLERANCE)
+    noise = [torch.Generator().manual_seed(1) for _ in range(2)]
+    jittered = metrics.auc_judd(case[0].to(device), case[2].to(device), generator=noise[0])
+    there_and_here = jittered.cpu(), metrics.auc_judd(case[0], case[2], generator=noise[1])
+    torch.testing.assert_close(*there_and_here, rtol=0, atol=TOLERANCE)
 
 
 # Closed forms ---------------------------------------------------------------------------------------
@@ -225,6 +289,18 @@ def test_flat_maps_have_the_promised_scores() -> None:
     assert metrics.sim(zero, flat).item() == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("value", [0.3, 0.0, -2.0])
+def test_a_flat_map_is_uniform_to_information_gain(value: float) -> None:
+    flat, varied = torch.full((1, 4, 5), value), torch.arange(1.0, 21.0).reshape(1, 4, 5)
+    fixations = torch.zeros(1, 4, 5)
+    fixations[0, 2, 3] = 1  # the value 14 of 1 to 20, whose sum is 210
+    uniform = torch.ones(1, 4, 5)
+    assert metrics.information_gain(flat, fixations, uniform).item() == pytest.approx(0, abs=1e-12)
+    gain = np.log2(1 / 20) - np.log2(14 / 210)
+    assert metrics.information_gain(flat, fixations, varied).item() == pytest.approx(gain)
+    assert metrics.information_gain(varied, fixations, flat).item() == pytest.approx(-gain)
+
+
 def test_one_fixation_is_enough() -> None:
     prediction = torch.arange(20.0).reshape(1, 4, 5)
     fixations = torch.zeros(1, 4, 5)
@@ -252,14 +328,40 @@ def test_images_without_fixations_are_nan_and_leave_the_others_alone() -> None:
     assert torch.isnan(everywhere).all()
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
-def test_numbers_that_are_none_spoil_their_image_only(bad: float) -> None:
+NO_NUMBERS = pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+
+
+@NO_NUMBERS
+def test_numbers_that_are_none_spoil_their_image_only(bad: float, device: str) -> None:
     prediction, density = torch.rand(2, 5, 6), torch.rand(2, 5, 6)
     counts = torch.zeros(2, 5, 6)
-    counts[:, 2, 3] = 1
+    counts[0, 2, 3] = counts[1, 1, 1] = 1
+    clean = every_metric(prediction, density, counts)
     prediction[0, 0, 0] = bad
-    for name, values in metrics.score_batch(prediction, density, counts).items():
-        assert torch.isnan(values).tolist() == [True, False], name
+    for name, values in every_metric(*(part.to(device) for part in (prediction, density, counts))).items():
+        assert torch.isnan(values.cpu()).tolist() == [True, False], name
+        assert float(values[1]) == pytest.approx(float(clean[name][1]), abs=TOLERANCE), name
+
+
+@NO_NUMBERS
+def test_numbers_that_are_none_in_the_truth_spoil_their_image_only(bad: float) -> None:
+    prediction, truth = torch.rand(2, 5, 6), torch.rand(2, 5, 6)
+    counts = torch.ones(2, 5, 6)
+    truth[0, 0, 0] = bad
+    for metric in (metrics.cc, metrics.kld, metrics.sim, metrics.mae):
+        assert torch.isnan(metric(prediction, truth)).tolist() == [True, False]
+    gain = metrics.information_gain(prediction, counts, truth)
+    assert torch.isnan(gain).tolist() == [True, False]
+
+
+@NO_NUMBERS
+def test_the_f_measure_of_numbers_that_are_none_is_none(bad: float, device: str) -> None:
+    maps, masks = [torch.rand(5, 6).to(device) for _ in range(2)], [torch.eye(5, 6).to(device)] * 2
+    spoilt = torch.rand(5, 6)
+    spoilt[2, 3] = bad
+    assert np.isnan(metrics.max_f_measure([maps[0], spoilt.to(device)], masks))
+    assert np.isnan(metrics.max_f_measure(maps, [spoilt.to(device), masks[1]]))
+    assert 0 < metrics.max_f_measure(maps, masks) <= 1
 
 
 def test_maps_of_other_sizes_are_refused() -> None:
