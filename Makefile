@@ -177,8 +177,8 @@ bench-crops: setup-dev ## Compare how much of a photo augmentation leaves (CROPS
 	@$(BIN)/python benchmarks/bench_crops.py $(CROPS_ARGS)
 
 .PHONY: bench-warmstart
-bench-warmstart: setup-dev ## Compare ways to start from ImageNet weights
-	@$(BIN)/python benchmarks/bench_warmstart.py
+bench-warmstart: setup-dev ## Compare ways to start from ImageNet weights (BENCH_ARGS=...)
+	@$(BIN)/python benchmarks/bench_warmstart.py $(BENCH_ARGS)
 
 .PHONY: paper
 paper: setup-dev ## Train the paper's tables about training, small (PAPER_ARGS='--scale gpu --device cuda': hours)
