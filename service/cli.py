@@ -543,7 +543,10 @@ def _predict_film(
     identity = {"subnet": bench.space.id_of(chosen), "supernet": bench.id}
     found = identity | {"film": str(report.path), "frames": report.frames, "fps": report.fps}
     found |= {"size": list(report.size), "peaks": [list(peak) for peak in report.peaks]}
+    found |= {"announced": report.announced, "cut_off": report.is_cut_off}
     facts = [("film", str(report.path)), ("frames", f"{report.frames} at {report.fps:g} a second")]
+    if report.is_cut_off:
+        facts.append(("cut off", f"{films[0].name} says that it has about {report.announced} frames"))
     _show(as_json, found, lambda: display.facts_view(identity["subnet"], "predicted", facts))
 
 

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from supernet.card import write_card
 from supernet.data.check import check_dataset
@@ -26,6 +27,12 @@ MeasuredOption = Annotated[int, typer.Option(min=2, help="Subnets whose statisti
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 data_app = typer.Typer(no_args_is_help=True, help="Look at data sets.")
 app.add_typer(data_app, name="data")
+
+
+class FileMistake(SalnasError):
+    """A file that cannot be read or written."""
+
+    kind = "file"
 
 
 def _names(field: str) -> str:
@@ -256,13 +263,24 @@ def data_check_command(
 
 @contextmanager
 def _errors() -> Iterator[Console]:
-    """Standard error; an error of ours becomes one message and the exit code 2."""
+    """Standard error; an error of ours, or of a file, becomes one message and the exit code 2."""
     console = Console(stderr=True)
     try:
         yield console
-    except SalnasError as error:
-        console.print(f"[red]Error:[/red] {error}", highlight=False)
-        raise typer.Exit(2) from error
+    except (SalnasError, OSError) as error:
+        mistake = error if isinstance(error, SalnasError) else _file_mistake(error)
+        console.print(f"[red]Error:[/red] {escape(str(mistake))}", highlight=False)
+        raise typer.Exit(2) from mistake
+
+
+def _file_mistake(error: OSError) -> FileMistake:
+    where = f"{error.filename}: " if error.filename else ""
+    return FileMistake(
+        f"{where}{error.strerror or error}.",
+        field="path",
+        value=error.filename,
+        remedy="Check that the path exists and may be written, and that the disk has room.",
+    )
 
 
 if __name__ == "__main__":

@@ -92,7 +92,8 @@ def measure_statistics(
 
     @torch.no_grad()
     def measure(arch: Arch) -> SaliencyNet:
-        net = extract(supernet, arch).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        net = extract(supernet, arch).to(photos[0].device)
+        net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return recalibrate(net, photos, precision=precision)
 
     with side_by_side() as pool:

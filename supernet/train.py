@@ -84,7 +84,8 @@ class _Run:
 def train(config: TrainConfig, *, progress: StageProgress = lambda *_: None, resume: bool = True) -> Path:
     """Train a supernet as `config` says and return the path of its checkpoint.
 
-    Continues from the state beside `config.out` where there is one of the same configuration and `resume`.
+    Continues from the state beside `config.out` where there is one of the same configuration and `resume`. Raises
+    CheckpointError, DataError and SettingsError.
     """
     with training_threads(config.threads), kept_memory:
         return _train(config, progress, resume)
@@ -159,7 +160,9 @@ def _start(config: TrainConfig, training: Any) -> _Run:
         return _assemble(config, supernet)
     supernet = Supernet(get_space(config.space))
     if config.warm_start:
-        warm_start(supernet, load_source(config.warm_start), torch.cat(plain_photos(training, 64, config)))
+        # The weights are on the CPU until `_assemble`, and so is the source.
+        photos = torch.cat(plain_photos(training, 64, replace(config, device="cpu")))
+        warm_start(supernet, load_source(config.warm_start), photos)
     begin_with_truths(supernet.weights, training)
     return _assemble(config, supernet)
 
@@ -312,11 +315,23 @@ def _save_state(config: TrainConfig, run: _Run, identity: str) -> None:
     }
     # Copies, because a teacher that took over the student's weights may share memory with them.
     write_tensors(_state_path(config), {k: v.detach().cpu().clone() for k, v in tensors.items()}, metadata)
+    _write_history(Path(config.out).with_suffix(".history.csv"), run.history)
+
+
+def _write_history(path: Path, history: list[EpochReport]) -> None:
     table = io.StringIO()
-    writer = csv.DictWriter(table, fieldnames=list(asdict(run.history[0])))
+    writer = csv.DictWriter(table, fieldnames=list(asdict(history[0])))
     writer.writeheader()
-    writer.writerows(asdict(report) for report in run.history)
-    write_atomic(Path(config.out).with_suffix(".history.csv"), table.getvalue())
+    writer.writerows(asdict(report) for report in history)
+    try:
+        write_atomic(path, table.getvalue())
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be written: {error}.",
+            field="out",
+            value=str(path),
+            remedy="Make room on the disk or choose another place; what was saved before is whole.",
+        ) from error
 
 
 def _identity(config: TrainConfig) -> str:

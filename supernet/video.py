@@ -6,6 +6,8 @@ imported only here and only when called.
 
 from __future__ import annotations
 
+import re
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,26 +18,42 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from supernet.errors import ImageError, SettingsError
+from supernet.errors import ExportError, ImageError, SettingsError
 from supernet.files import atomic_path
 from supernet.images import overlay
 
 FILMS = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".gif"})
 _WRITTEN = frozenset({".mp4", ".mov", ".mkv"})
+_IMPRECISION = 0.02
+"""Of the frames that a file announces: it tells its length, of picture or sound, and a rounded rate."""
 
 Predict = Callable[[Image.Image], NDArray[np.float32]]
 """An RGB photo → its map (H, W) in [0, 1]."""
 
+Write = Callable[[Image.Image], None]
+"""Appends a frame to a film."""
+
 
 @dataclass(frozen=True)
 class FilmReport:
-    """What became of a film. `peaks` is the most salient pixel (x, y) of each frame."""
+    """What became of a film. `peaks` is the most salient pixel (x, y) of each frame, `size` is (H, W).
+
+    `announced` is about how many frames were to be expected; None where the file does not tell its length.
+    """
 
     path: Path
     frames: int
     fps: float
     size: tuple[int, int]
     peaks: tuple[tuple[int, int], ...]
+    announced: int | None = None
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether frames are missing, be it that the file is damaged or that its sound is longer."""
+        return self.announced is not None and self.frames < self.announced - max(
+            1, _IMPRECISION * self.announced
+        )
 
 
 def is_film(path: Path) -> bool:
@@ -54,8 +72,30 @@ def predict_film(
     """Write `target` (.mp4, .mov or .mkv) with a map over each frame of `source`, or over the first `most`.
 
     Each frame is predicted by itself. Raises SettingsError without the package or for another suffix, ImageError
-    where the film cannot be read; `target` is whole or not there.
+    where the film cannot be read, ExportError where not every frame can be read back; `target` is whole or as it
+    was. A film that ends before it should is no error, see `FilmReport.is_cut_off`.
     """
+    ffmpeg = _checked(source, target)
+    peaks: list[tuple[int, int]] = []
+    with _reading(ffmpeg, source) as (meta, frames), _writing(ffmpeg, target, meta) as write:
+        announced = _announced(meta, most)
+        for frame in frames:
+            image = Image.frombytes("RGB", meta["size"], frame)
+            saliency = predict(image)
+            y, x = np.unravel_index(int(saliency.argmax()), saliency.shape)
+            peaks.append((int(x), int(y)))
+            write(overlay(image, saliency))
+            progress(len(peaks), max(announced or most or 0, len(peaks)))
+            if len(peaks) == most:
+                break
+        if not peaks:
+            raise _unreadable(source, "it has no frames")
+    width, height = meta["size"]
+    return FilmReport(target, len(peaks), float(meta["fps"]), (height, width), tuple(peaks), announced)
+
+
+def _checked(source: Path, target: Path) -> Any:
+    """The package that reads and writes films, where both names make sense."""
     if target.suffix.lower() not in _WRITTEN:
         raise SettingsError(
             f"A film cannot be written as {target.name}.",
@@ -68,29 +108,15 @@ def predict_film(
         raise ImageError(
             f"There is no film at {source}.", field="image", value=str(source), remedy="Check the path."
         )
-    peaks: list[tuple[int, int]] = []
-    with atomic_path(target) as temporary, _reading(ffmpeg, source) as (meta, frames):
-        width, height = meta["size"]
-        total = int(meta.get("duration", 0) * meta["fps"]) if most is None else most
-        writer = ffmpeg.write_frames(
-            str(temporary), (width, height), fps=meta["fps"], macro_block_size=1, ffmpeg_log_level="error"
-        )
-        writer.send(None)
-        try:
-            for frame in frames:
-                image = Image.frombytes("RGB", (width, height), frame)
-                saliency = predict(image)
-                y, x = np.unravel_index(int(saliency.argmax()), saliency.shape)
-                peaks.append((int(x), int(y)))
-                writer.send(np.ascontiguousarray(overlay(image, saliency)))
-                progress(len(peaks), max(total, len(peaks)))
-                if len(peaks) == most:
-                    break
-        finally:
-            writer.close()
-        if not peaks:
-            raise _unreadable(source, "it has no frames")
-    return FilmReport(target, len(peaks), float(meta["fps"]), (height, width), tuple(peaks))
+    return ffmpeg
+
+
+def _announced(meta: dict[str, Any], most: int | None) -> int | None:
+    """About how many frames the file says it has, `most` at most."""
+    frames = round(float(meta.get("duration", 0)) * float(meta["fps"]))
+    if not frames:
+        return None
+    return frames if most is None else min(frames, most)
 
 
 @contextmanager
@@ -104,6 +130,62 @@ def _reading(ffmpeg: Any, source: Path) -> Iterator[tuple[dict[str, Any], Iterat
         yield meta, frames
     finally:
         frames.close()
+
+
+@contextmanager
+def _writing(ffmpeg: Any, target: Path, meta: dict[str, Any]) -> Iterator[Write]:
+    sent = 0
+
+    def write(frame: Image.Image) -> None:
+        nonlocal sent
+        try:
+            writer.send(np.ascontiguousarray(frame))
+        except OSError as error:
+            raise _not_written(target, f"ffmpeg stopped after {sent} frames") from error
+        sent += 1
+
+    with atomic_path(target) as temporary:
+        writer = ffmpeg.write_frames(
+            str(temporary), meta["size"], fps=meta["fps"], macro_block_size=1, ffmpeg_log_level="error"
+        )
+        writer.send(None)
+        try:
+            yield write
+        finally:
+            writer.close()
+        # Closing does not tell whether ffmpeg could write what it was given.
+        readable = _count_frames(ffmpeg, temporary)
+        if readable < sent:
+            raise _not_written(target, f"{readable} of {sent} frames can be read back")
+
+
+def _count_frames(ffmpeg: Any, path: Path) -> int:
+    """Frames that can be decoded; none where ffmpeg finds an error in the file."""
+    # Not imageio-ffmpeg's own count: it lets ffmpeg read the standard input, which belongs to the caller.
+    command = [
+        ffmpeg.get_ffmpeg_exe(),
+        "-nostdin",
+        "-v",
+        "error",
+        "-xerror",
+        "-i",
+        str(path),
+        "-map",
+        "0:v:0",
+    ]
+    command += ["-f", "null", "-progress", "pipe:1", "-"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    counts = re.findall(rb"^frame=\s*(\d+)", done.stdout, re.MULTILINE)
+    return int(counts[-1]) if counts and done.returncode == 0 else 0
+
+
+def _not_written(target: Path, why: str) -> ExportError:
+    return ExportError(
+        f"{target} was not written: {why}.",
+        field="out",
+        value=str(target),
+        remedy="Check that the disk has room; a file that was there before is untouched.",
+    )
 
 
 def _unreadable(source: Path, why: str) -> ImageError:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import cast
 
@@ -30,7 +31,7 @@ from torch.nn import functional as F
 
 from supernet.data.cache import Source
 from supernet.errors import CheckpointError
-from supernet.layers import ConvBN, MBConv, SqueezeExcite
+from supernet.layers import ConvBN, MBConv, SqueezeExcite, centre
 from supernet.network import SaliencyNet, Supernet
 
 SHARPNESS = 3.0
@@ -95,8 +96,16 @@ def warm_start(supernet: Supernet, source: list[SourceLayer], photos: Tensor) ->
     """Put `source` into `supernet`, in place, on `photos` (B, 3, H, W) normalised; 32 or more will do.
 
     Returns for each stage the share of the variance of the source's output (of the part that fits into the
-    target's channels) that the target reproduces: 1 = the same function.
+    target's channels) that the target reproduces: 1 = the same function. All three are on the CPU. Raises
+    CheckpointError, before anything is changed, where the space has no place for a block of the source.
     """
+    if misfit := _misfit(supernet.weights, source):
+        raise CheckpointError(
+            f"MobileNetV2 does not fit into the space {supernet.space.name}: {misfit}.",
+            field="warm_start",
+            value=supernet.space.name,
+            remedy="Leave --warm-start out, or train the space salnas.",
+        )
     net = supernet.weights.eval()
     stem, *layers = source
     u, v = _stem(net.stem, stem, layers[0], layers[1], photos)
@@ -116,6 +125,39 @@ def warm_start(supernet: Supernet, source: list[SourceLayer], photos: Tensor) ->
     _fit(net.last.conv, v, before, prior=last.weight[:, :, 0, 0] @ basis)
     _set_batch_norm(net.last, v, before, SHARPNESS)
     return explained
+
+
+def _misfit(net: SaliencyNet, source: list[SourceLayer]) -> str | None:
+    """The first thing about `net` that keeps the source out, in words."""
+    if net.stem.conv.out_channels > len(source[0].weight):
+        return f"its stem has more than {len(source[0].weight)} channels"
+    if len(net.stages) != len(SOURCE_DEPTHS):
+        return f"it has {len(net.stages)} stages, not {len(SOURCE_DEPTHS)}"
+    blocks = iter([pair for pair in pairwise(source) if pair[0].groups > 1])
+    for number, (stage, depth) in enumerate(zip(net.stages, SOURCE_DEPTHS, strict=True), start=1):
+        (depthwise, project), *_ = islice(blocks, depth)
+        lacks = _lacks(cast(nn.Sequential, stage), number, depth, depthwise, project)
+        if wrong := next((what for what, is_so in lacks.items() if is_so), None):
+            return f"mb{number} {wrong}"
+    return None
+
+
+def _lacks(
+    stage: nn.Sequential, number: int, depth: int, depthwise: SourceLayer, project: SourceLayer
+) -> dict[str, bool]:
+    """What may be wrong with stage mb`number` for a stage of the source that begins with these layers; is it so?"""
+    first = cast(MBConv, stage[0])
+    expands = isinstance(first.expand, ConvBN)
+    width = len(project.weight) if number < len(SOURCE_DEPTHS) else 0
+    side = depthwise.weight.shape[-1]
+    return {
+        f"has fewer than {depth} blocks": len(stage) < depth,
+        f"has fewer than {width} channels": first.project.conv.out_channels < width,
+        f"has not the stride {depthwise.stride}": first.stride != depthwise.stride,
+        f"has kernels smaller than {side}": first.depthwise.conv.kernel_size[0] < side,
+        "must expand its channels": number > 1 and not expands,
+        "must not expand its channels": number == 1 and expands,
+    }
 
 
 def begin_with_truths(net: SaliencyNet, photos: Source) -> None:
@@ -183,7 +225,7 @@ def _block(
         y = block.expand(v)
     kernel = block.depthwise.conv.weight
     kernel[: len(order)] = 0.0
-    kernel[: len(order), :, 1:4, 1:4] = depthwise.weight[order]
+    centre(kernel, depthwise.weight.shape[-1])[: len(order)] = depthwise.weight[order]
     _set_batch_norm(block.depthwise, y, filtered_before[:, order], SHARPNESS)
     y = block.depthwise(y)
     _open_gate(block.se)

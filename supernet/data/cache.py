@@ -5,16 +5,19 @@ Notation: N samples; photos (N, 3, H, W), maps and counts (N, h, w), B samples a
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +34,12 @@ CACHE_VARIABLE = "SALNAS_CACHE"
 _VERSION = 2
 SMALLEST_CROP = 0.8
 """Least share of a photo's area that an augmented one shows."""
+
+_ARRAYS = {"images": np.uint8, "maps": np.float16, "counts": np.uint8}
+"""What each photo has, and how its numbers are kept."""
+
+_CANNOT_RESERVE = (errno.EINVAL, errno.EOPNOTSUPP)
+"""What file systems say that have room but cannot reserve it."""
 
 _BRIGHTNESS = 0.1
 _CONTRAST = 0.15
@@ -193,7 +202,8 @@ def build_cache(
     """Decode `dataset` to `image_size` (H, W) and `map_size` (h, w), or open what was decoded before.
 
     The folder's name holds a digest of the data and both sizes, so a changed data set is decoded
-    anew. It is built aside and renamed when whole; two processes may build at once. Raises DataError.
+    anew. It is built aside and renamed when whole; two processes may build at once. Raises DataError, also where
+    there is no room for it, before anything is decoded.
     """
     root = directory or cache_root()
     label = f"{dataset.split} {image_size} {map_size} v{_VERSION} {dataset.fingerprint()}"
@@ -207,48 +217,88 @@ def build_cache(
 def _build(
     dataset: Dataset, image_size: tuple[int, int], map_size: tuple[int, int], target: Path, workers: int
 ) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
+    n = len(dataset)
+    shapes = {"images": (n, 3, *image_size), "maps": (n, *map_size), "counts": (n, *map_size)}
+    size = sum(math.prod(shape) * np.dtype(_ARRAYS[name]).itemsize for name, shape in shapes.items())
+    with _room(target.parent, size):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
     try:
-        _write_arrays(dataset, image_size, map_size, aside, workers)
-        aside.chmod(0o755)
-        try:
-            aside.rename(target)
-        except OSError:
-            # Another process was faster; its result is the same.
-            if not target.is_dir():
-                raise
+        with _room(target.parent, size):
+            arrays = {name: _reserve(aside / f"{name}.npy", _ARRAYS[name], shapes[name]) for name in shapes}
+        has_fixations = _decode(dataset, image_size, map_size, arrays, workers)
+        with _room(target.parent, size):
+            for array in arrays.values():
+                array.flush()
+            np.save(aside / "has_fixations.npy", has_fixations)
+            (aside / "names.json").write_text(json.dumps(dataset.names), encoding="utf-8")
+            _publish(aside, target)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _write_arrays(
-    dataset: Dataset, image_size: tuple[int, int], map_size: tuple[int, int], folder: Path, workers: int
-) -> None:
-    n = len(dataset)
-    create = np.lib.format.open_memmap
-    images = create(folder / "images.npy", mode="w+", dtype=np.uint8, shape=(n, 3, *image_size))
-    maps = create(folder / "maps.npy", mode="w+", dtype=np.float16, shape=(n, *map_size))
-    counts = create(folder / "counts.npy", mode="w+", dtype=np.uint8, shape=(n, *map_size))
-    has_fixations = np.zeros(n, dtype=bool)
+@contextmanager
+def _room(root: Path, size: int) -> Iterator[None]:
+    """What the system says against `size` bytes below `root`, as a DataError."""
+    try:
+        yield
+    except OSError as error:
+        megabytes = -(-size // 10**6)
+        raise DataError(
+            f"The decoded photos, {megabytes} MB, cannot be kept in {root}: {error.strerror or error}.",
+            field="cache",
+            value=str(root),
+            remedy=f"Make room, or set {CACHE_VARIABLE} to a folder with {megabytes} MB free.",
+        ) from error
+
+
+def _reserve(path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
+    """Zeros on disk, memory-mapped. The disk gives its room now: a write that finds none ends the process."""
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    with path.open("r+b") as stream:
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            if error.errno not in _CANNOT_RESERVE:
+                raise
+    return array
+
+
+def _publish(aside: Path, target: Path) -> None:
+    aside.chmod(0o755)
+    try:
+        aside.rename(target)
+    except OSError:
+        # Another process was faster; its result is the same.
+        if not target.is_dir():
+            raise
+
+
+def _decode(
+    dataset: Dataset,
+    image_size: tuple[int, int],
+    map_size: tuple[int, int],
+    arrays: Mapping[str, npt.NDArray[Any]],
+    workers: int,
+) -> npt.NDArray[np.bool_]:
+    """Fill `arrays`, zeros so far; (N,) bool, which photos have fixations."""
+    has_fixations = np.zeros(len(dataset), dtype=bool)
 
     def decode(index: int) -> None:
         sample = dataset[index]
         photo = resize_photo(Image.fromarray(sample.image), image_size)
-        images[index] = np.asarray(photo).transpose(2, 0, 1)
-        maps[index] = _small_map(sample, map_size)
+        arrays["images"][index] = np.asarray(photo).transpose(2, 0, 1)
+        arrays["maps"][index] = _small_map(sample, map_size)
         if sample.fixations is not None:
             binned = fixation_counts(sample.fixations, sample.size, map_size)
-            counts[index] = np.minimum(binned, 255)
+            arrays["counts"][index] = np.minimum(binned, 255)
             has_fixations[index] = True
 
     with ThreadPoolExecutor(workers) as pool:
-        for _ in pool.map(decode, range(n)):
+        for _ in pool.map(decode, range(len(dataset))):
             pass
-    for array in (images, maps, counts):
-        array.flush()
-    np.save(folder / "has_fixations.npy", has_fixations)
-    (folder / "names.json").write_text(json.dumps(dataset.names), encoding="utf-8")
+    return has_fixations
 
 
 def _small_map(sample: Sample, size: tuple[int, int]) -> npt.NDArray[np.float16]:
@@ -268,9 +318,7 @@ def _small_map(sample: Sample, size: tuple[int, int]) -> npt.NDArray[np.float16]
 
 def _open(folder: Path) -> TrainingCache:
     try:
-        images, maps, counts = (
-            np.load(folder / f"{k}.npy", mmap_mode="r") for k in ("images", "maps", "counts")
-        )
+        images, maps, counts = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS)
         has_fixations = np.load(folder / "has_fixations.npy")
         names = tuple(json.loads((folder / "names.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, EOFError) as error:
@@ -297,8 +345,9 @@ def batches(
 
     With `augment` (which needs the generator) photo, map and points are mirrored and cropped together, to
     `smallest_crop` of the area or more, and the photo alone changes a little in brightness and contrast. With
-    `drop_last` a last, smaller batch is left out. Raises DataError for a batch size under 1 or augmentation
-    without a generator.
+    `drop_last` a last, smaller batch is left out. While a batch is worked on, a thread reads the next one and, where
+    that is a GPU, copies it there; it ends with the iterator. Raises DataError for a batch size under 1 or
+    augmentation without a generator.
     """
     if batch_size < 1 or (augment and generator is None):
         raise DataError(
@@ -308,13 +357,37 @@ def batches(
             remedy="Pass numpy.random.default_rng(seed), or augment=False.",
         )
     order = source.epoch(generator)
-    for start in range(0, len(order), batch_size):
-        positions = order[start : start + batch_size]
-        if drop_last and len(positions) < batch_size:
-            return
-        images, maps, counts = (torch.from_numpy(part).to(device) for part in source.take(positions))
+    end = len(order) - len(order) % batch_size if drop_last else len(order)
+    parts = (order[start : start + batch_size] for start in range(0, end, batch_size))
+    for images, maps, counts in _read_ahead(source, parts, torch.device(device)):
         batch = Batch(normalise(images), maps.float(), counts.float())
+        # Drawn here and not ahead: between two batches their user draws from the same generator.
         yield _augment(batch, generator, smallest_crop) if augment and generator is not None else batch
+
+
+def _read_ahead(
+    source: Source, parts: Iterable[npt.NDArray[np.int64]], device: torch.device
+) -> Iterator[list[torch.Tensor]]:
+    """What `source` has at each of `parts`, on `device`; the next one is read while one is worked on."""
+    reader = ThreadPoolExecutor(1, "batches")
+    try:
+        ahead: Future[list[torch.Tensor]] | None = None
+        for positions in parts:
+            current, ahead = ahead, reader.submit(_read, source, positions, device)
+            if current:
+                yield current.result()
+        if ahead:
+            yield ahead.result()
+    finally:
+        reader.shutdown(cancel_futures=True)
+
+
+def _read(source: Source, positions: npt.NDArray[np.int64], device: torch.device) -> list[torch.Tensor]:
+    tensors = [torch.from_numpy(part) for part in source.take(positions)]
+    if device.type != "cuda":
+        return [tensor.to(device) for tensor in tensors]
+    # Only a copy from pinned memory does not wait for the kernels before it.
+    return [tensor.pin_memory().to(device, non_blocking=True) for tensor in tensors]
 
 
 def _augment(batch: Batch, generator: np.random.Generator, smallest_crop: float) -> Batch:

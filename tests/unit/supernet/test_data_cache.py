@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from PIL import Image
@@ -216,3 +220,65 @@ def test_mixtures_need_one_size(cache: TrainingCache, tmp_path: Path) -> None:
         mix([cache, other])
     with pytest.raises(DataError):
         mix([])
+
+
+FULL_DISK = """
+import resource, signal
+from pathlib import Path
+from supernet.data.cache import build_cache
+from supernet.data.synthetic import synthetic
+from supernet.errors import DataError
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    build_cache(synthetic(10), (48, 64), (24, 32), Path("cache"))
+except DataError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk_is_told_before_anything_is_decoded(tmp_path: Path) -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", FULL_DISK], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "cannot be kept" in told.stdout
+    assert "SALNAS_CACHE" in told.stdout
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+class _Counted:
+    """A source that says what was read of it, and breaks at a position."""
+
+    def __init__(self, source: TrainingCache, breaks_at: int = -1) -> None:
+        self.source, self.breaks_at, self.read = source, breaks_at, list[int]()
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def epoch(self, generator: np.random.Generator | None) -> npt.NDArray[np.int64]:
+        return self.source.epoch(generator)
+
+    def take(
+        self, positions: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float16], npt.NDArray[np.uint8]]:
+        self.read += positions.tolist()
+        if self.breaks_at in positions:
+            raise OSError("unreadable")
+        return self.source.take(positions)
+
+
+def test_one_batch_is_read_ahead_and_no_more(cache: TrainingCache) -> None:
+    source = _Counted(cache)
+    drawn = batches(source, 2, augment=False)
+    assert isinstance(drawn, Generator)
+    next(drawn)
+    drawn.close()
+    assert source.read == [0, 1, 2, 3]
+
+
+def test_an_error_of_the_batch_ahead_is_raised_where_that_batch_is_due(cache: TrainingCache) -> None:
+    drawn = batches(_Counted(cache, breaks_at=4), 2, augment=False)
+    assert [len(next(drawn).images) for _ in range(2)] == [2, 2]
+    with pytest.raises(OSError, match="unreadable"):
+        next(drawn)

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import errno
 import inspect
 import itertools
 import os
@@ -15,10 +16,11 @@ from typing import Any
 
 import pytest
 import torch
+import typer
 from safetensors.torch import load_file
 
 import supernet.train as module
-from supernet.__main__ import app, train_command
+from supernet.__main__ import _errors, app, train_command
 from supernet.checkpoint import load_supernet, save_supernet
 from supernet.data.cache import batches
 from supernet.data.folder import write_folder
@@ -31,6 +33,7 @@ from supernet.teacher import DISTILLATIONS, LARGEST_SHARE, LastEpochTeacher, Sel
 from supernet.train import train
 from supernet.train_config import TrainConfig, command_of, learning_rate
 from supernet.train_data import load_training_data, plain_photos
+from tests.fixtures.elsewhere import MixedDevices, other_device
 
 
 def tiny_config(folder: Path, epochs: int = 2) -> TrainConfig:
@@ -484,3 +487,43 @@ def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
         for one, other in itertools.pairwise(results)
     ]
     assert same == [True, False]
+
+
+# Devices --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("distillation", ["none", "self-kd"])
+def test_another_device_trains_to_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, distillation: str
+) -> None:
+    config = dataclasses.replace(short_config(tmp_path, 1), distillation=distillation)
+    ours = load_file(train(config))
+    with other_device(monkeypatch) as device:
+        theirs = load_file(
+            train(dataclasses.replace(config, device=device, out=tmp_path / "there" / "tiny.safetensors"))
+        )
+    for name, tensor in ours.items():
+        torch.testing.assert_close(theirs[name], tensor, msg=name)
+
+
+def test_another_device_refuses_to_be_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = torch.ones(3)
+    with other_device(monkeypatch) as device, pytest.raises(MixedDevices):
+        torch.ones(3, device=device) + here
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that CUDA knows")
+def test_a_gpu_trains(tmp_path: Path) -> None:
+    assert train(dataclasses.replace(short_config(tmp_path, 1), device="cuda")).is_file()
+
+
+# Files ----------------------------------------------------------------------------------------------
+
+
+def test_what_the_system_says_of_a_file_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device", "card.json")
+    with pytest.raises(typer.Exit) as ended, _errors():
+        raise full
+    assert ended.value.exit_code == 2
+    assert "card.json: No space left on device. Check" in " ".join(capsys.readouterr().err.split())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import signal
 import sys
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from supernet.errors import ImageError, SettingsError
+from supernet.errors import ExportError, ImageError, SettingsError
 from supernet.video import is_film, predict_film
 
 imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
@@ -77,3 +79,31 @@ def test_what_is_no_film_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "salnas[video]" in str(caught.value)
     assert is_film(source)
     assert not is_film(Path("a.jpg"))
+
+
+def test_a_full_disk_leaves_the_old_film_whole(tmp_path: Path) -> None:
+    film(tmp_path / "a.mp4", frames=8)
+    (tmp_path / "b.mp4").write_bytes(b"an older film")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        # No file may grow further, that of ffmpeg included: what a full disk is to the writer.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+        with pytest.raises(ExportError, match=r"b\.mp4 was not written"):
+            predict_film(brightness, tmp_path / "a.mp4", tmp_path / "b.mp4")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    assert (tmp_path / "b.mp4").read_bytes() == b"an older film"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "b.mp4"]
+
+
+def test_a_film_that_ends_before_it_should_is_told(tmp_path: Path) -> None:
+    film(tmp_path / "a.mkv", frames=60)
+    whole = predict_film(brightness, tmp_path / "a.mkv", tmp_path / "b.mp4")
+    assert (whole.frames, whole.announced, whole.is_cut_off) == (60, 60, False)
+    content = (tmp_path / "a.mkv").read_bytes()
+    (tmp_path / "half.mkv").write_bytes(content[: len(content) * 2 // 3])
+    half = predict_film(brightness, tmp_path / "half.mkv", tmp_path / "b.mp4")
+    assert 0 < half.frames < 60
+    assert half.is_cut_off

@@ -36,3 +36,12 @@ def test_stages_reproduce_the_source(data_root: Path, weights_root: Path) -> Non
     explained = warm_start(supernet, source, photos)
     assert len(explained) == 7
     assert min(explained) > 0.85
+
+
+def test_a_space_of_another_shape_is_refused_before_anything_changes(weights_root: Path) -> None:
+    supernet = Supernet(get_space("tiny"))
+    before = [weight.clone() for weight in supernet.weights.parameters()]
+    source = load_source(weights_root / "mobilenet_v2_1.0_imagenet.safetensors")
+    with pytest.raises(CheckpointError, match=r"does not fit into the space tiny.*--warm-start"):
+        warm_start(supernet, source, torch.rand(2, 3, 96, 128))
+    assert all(torch.equal(*pair) for pair in zip(before, supernet.weights.parameters(), strict=True))
