@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
@@ -16,8 +16,11 @@ from supernet.data.files import (
     MapDataset,
     PhotoFiles,
     RecordedDataset,
+    list_photos,
     read_photo,
 )
+from supernet.data.fixation_csv import find_table, read_points
+from supernet.data.folder import MAPS, STIMULI, is_folder
 from supernet.data.registry import NAMED, data_root, find_layout, open_dataset
 from supernet.data.sample import Dataset
 from supernet.errors import DataError
@@ -112,22 +115,34 @@ def check_dataset(name_or_dir: str | Path, *, progress: Progress | None = None) 
             findings.append(finding)
             if progress is not None:
                 progress(len(findings), len(dataset))
-    problems = [problem for finding in findings for problem in finding.problems]
+    splits = _splits(name_or_dir)
+    counts = {split: len(names) for split, names in splits.items()}
+    notes = (*_twins(dataset, splits), *_passed_over(root, dataset))
+    return _report(root, layout[0] if layout else None, counts, len(dataset), findings, notes)
+
+
+def _report(
+    root: Path,
+    layout: str | None,
+    splits: dict[str, int],
+    photos: int,
+    findings: Sequence[_Finding],
+    others: Iterable[Problem],
+) -> CheckReport:
     usable = [finding for finding in findings if finding.size is not None]
     sizes = sorted((f.size for f in usable if f.size), key=lambda size: size[0] * size[1])
-    splits = _splits(name_or_dir)
     return CheckReport(
         root=str(root),
-        layout=layout[0] if layout else None,
-        splits={split: len(names) for split, names in splits.items()},
-        photos=len(dataset),
+        layout=layout,
+        splits=splits,
+        photos=photos,
         usable=len(usable),
         with_fixations=sum(finding.points is not None for finding in usable),
         with_maps=sum(finding.has_map for finding in usable),
         with_masks=sum(finding.has_mask for finding in usable),
         fixations=sum(finding.points or 0 for finding in usable),
         sizes=tuple(dict.fromkeys((sizes[0], sizes[-1]))) if sizes else (),
-        problems=(*problems, *_twins(dataset, splits)),
+        problems=(*(problem for finding in findings for problem in finding.problems), *others),
     )
 
 
@@ -146,12 +161,74 @@ def _root(name_or_dir: str | Path) -> Path:
 
 
 def _unopened(root: Path, layout: str | None, error: DataError) -> CheckReport:
-    """Where the files do not fit together, at least each photo is tried."""
+    """Where the files do not fit together: what is missing, and what is wrong with those that are there."""
+    whole = Problem(str(root), error.message, error.remedy)
+    fitting, missing = _fitting(root)
+    if fitting is not None:
+        findings = [_look(fitting, index) for index in range(len(fitting))]
+        absent = sum(problem.file not in fitting.names for problem in missing)
+        return _report(root, layout, {}, len(fitting) + absent, findings, missing or [whole])
     paths = [p for p in sorted(root.rglob("*")) if p.suffix.lower() in PHOTO_SUFFIXES]
     damaged = tuple(problem for path in paths for problem in _decoding(path))
-    problems = (Problem(str(root), error.message, error.remedy), *damaged)
-    usable = len(paths) - len(damaged)
-    return CheckReport(str(root), layout, {}, len(paths), usable, 0, 0, 0, 0, (), problems)
+    in_stimuli = [path for path in paths if STIMULI in path.relative_to(root).parts]
+    return CheckReport(str(root), layout, {}, len(in_stimuli or paths), 0, 0, 0, 0, 0, (), (whole, *damaged))
+
+
+def _fitting(root: Path) -> tuple[MapDataset | FixationDataset | None, list[Problem]]:
+    """Of a user's own photos those that have a map or points, and of what the partner is missing."""
+    try:
+        if is_folder(root):
+            return _with_maps(root)
+        if find_table(root) and (root / STIMULI).is_dir():
+            return _with_points(root)
+    except DataError:
+        pass
+    return None, []
+
+
+def _with_maps(root: Path) -> tuple[MapDataset, list[Problem]]:
+    photos, maps = list_photos(root / STIMULI), _by_stem(root / MAPS)
+    whole = tuple(photo for photo in photos if photo.stem in maps)
+    missing = [
+        Problem(photo.name, f"It has no map in {MAPS}.", f"Add {MAPS}/{photo.stem}.png, or remove the photo.")
+        for photo in photos
+        if photo.stem not in maps
+    ]
+    return MapDataset(root.name, "all", whole, tuple(maps[photo.stem] for photo in whole)), missing
+
+
+def _with_points(root: Path) -> tuple[FixationDataset, list[Problem]]:
+    points = read_points(root)
+    there = [name for name in sorted(points) if (root / STIMULI / name).is_file()]
+    missing = [
+        Problem(name, f"It has fixations, but {STIMULI} does not hold it.", "Add it, or remove its rows.")
+        for name in sorted(set(points) - set(there))
+    ]
+    photos = tuple(root / STIMULI / name for name in there)
+    return FixationDataset(root.name, "all", photos, tuple(points[name] for name in there)), missing
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    return {path.stem: path for path in folder.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES}
+
+
+def _passed_over(root: Path, dataset: Dataset) -> Iterator[Problem]:
+    """Files of a user's own photos that nothing is done with."""
+    table = find_table(root)
+    if isinstance(dataset, MapDataset) and is_folder(root):
+        stems = {photo.stem for photo in dataset.photos}
+        for stem, path in sorted(_by_stem(root / MAPS).items()):
+            if stem not in stems:
+                yield Problem(path.name, f"It is a map without a photo in {STIMULI}.", fatal=False)
+        if table:
+            why = f"It is passed over, for there is {MAPS}; NSS and AUC, which need points, are missing."
+            yield Problem(table.name, why, fatal=False)
+    elif isinstance(dataset, FixationDataset) and table and (root / STIMULI).is_dir():
+        for photo in list_photos(root / STIMULI):
+            if photo.name not in dataset.names:
+                yield Problem(
+                    photo.name, f"It is left out: {table.name} has no fixations of it.", fatal=False
+                )
 
 
 def _decoding(path: Path) -> Iterator[Problem]:

@@ -156,12 +156,27 @@ class RecordedDataset(PhotoFiles):
     def __getitem__(self, index: int, /) -> Sample:
         image = read_photo(self.photos[index])
         size = (image.shape[0], image.shape[1])
+        self._check_grid(index, size)
         points = inside(self.points_of(index), size)
         if self.maps is not None:
             return Sample(self.names[index], image, read_map(self.maps[index], size, any_scale=True), points)
         _check_points(self.photos[index], points)
         density = density_map(fixation_counts(points, size), default_sigma(size))
         return Sample(self.names[index], image, density, points)
+
+    def _check_grid(self, index: int, size: tuple[int, int]) -> None:
+        """An image of points has a pixel for each of the photo."""
+        path = self.sources[index] if len(self.sources) == len(self.photos) else None
+        if path is None or path.suffix.lower() not in PHOTO_SUFFIXES:
+            return
+        height, width = read_grey(path).shape
+        if (height, width) != size:
+            raise DataError(
+                f"The image of fixations {path} is {width}x{height}, its photo {size[1]}x{size[0]}.",
+                field="file",
+                value=str(path),
+                remedy="Save it in the size of its photo: a pixel of it is a pixel of the photo.",
+            )
 
     def points_of(self, index: int) -> npt.NDArray[np.float32]:
         """(n, 2) as they were recorded, those beside the photo too."""

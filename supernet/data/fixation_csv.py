@@ -44,23 +44,24 @@ def read_fixation_csv(root: Path, split: str, name: str) -> FixationDataset:
             value=str(root),
             remedy="Both are needed: the photos, and a table with the columns image, x_px and y_px.",
         )
-    fixations = _read_table(table)
+    fixations = read_points(root)
     names = sorted(fixations)
     n_train = int(len(names) * TRAIN_SHARES.get(name, DEFAULT_TRAIN_SHARE))
     photos = tuple(root / STIMULI / names[i] for i in split_indices(len(names), n_train, split))
-    for photo in photos:
-        if not photo.is_file():
-            raise DataError(
-                f"{table} speaks of {photo.name}, which {photo.parent} does not hold.",
-                field="image",
-                value=photo.name,
-                remedy="Add the photo, or remove its rows.",
-            )
+    if absent := [photo.name for photo in photos if not photo.is_file()]:
+        others = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+        raise DataError(
+            f"{table} speaks of {absent[0]}{others}, which {root / STIMULI} does not hold.",
+            field="image",
+            value=absent[0],
+            remedy="Add the photo, or remove its rows.",
+        )
     return FixationDataset(name, split, photos, tuple(fixations[p.name] for p in photos))
 
 
-def _read_table(path: Path) -> dict[str, npt.NDArray[np.float32]]:
-    """File name to fixations (n, 2)."""
+def read_points(root: Path) -> dict[str, npt.NDArray[np.float32]]:
+    """File name to fixations (n, 2), of the table in `root`. Raises DataError naming the line at fault."""
+    path = find_table(root) or root / TABLES[0]
     points: dict[str, array[float]] = {}
     rows = csv.reader(_read_text(path).splitlines())
     image, x, y = _columns(next(rows, []), path)

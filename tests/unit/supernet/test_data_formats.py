@@ -287,6 +287,57 @@ def test_files_that_do_not_fit_together_are_still_decoded(tmp_path: Path) -> Non
         check_dataset(tmp_path / "nowhere")
 
 
+def test_an_image_of_fixations_has_the_size_of_its_photo(tmp_path: Path) -> None:
+    fiwi(tmp_path)
+    path = min((tmp_path / "fixations").iterdir())
+    grey(path, (20, 20))
+    report = check_dataset(tmp_path)
+    assert (report.photos, report.usable) == (3, 2)
+    assert [Path(problem.file).name for problem in report.problems] == [path.name]
+    assert "is 20x20, its photo 40x30" in report.problems[0].message
+
+
+def test_every_missing_map_is_named_and_those_that_are_there_are_looked_at(tmp_path: Path) -> None:
+    for i in range(7):
+        photo(tmp_path / "stimuli" / f"{i}.png", seed=i)
+    grey(tmp_path / "maps" / "0.png", SIZE)
+    grey(tmp_path / "maps" / "1.png", (20, 20))
+    report = check_dataset(tmp_path)
+    assert (report.photos, report.usable) == (7, 1)
+    assert [Path(problem.file).name for problem in report.problems] == [
+        "1.png",
+        *(f"{i}.png" for i in range(2, 7)),
+    ]
+    assert "20x20, its photo 40x30" in report.problems[0].message
+    assert all("no map" in problem.message for problem in report.problems[1:])
+
+
+def test_what_nothing_is_done_with_is_noted(tmp_path: Path) -> None:
+    for i in range(3):
+        photo(tmp_path / "stimuli" / f"{i}.png", seed=i)
+    table = tmp_path / "fixations.csv"
+    table.write_text("image,x_px,y_px\n0.png,3,3\n1.png,3,3\n")
+    report = check_dataset(tmp_path)
+    assert report.is_sound
+    assert [(problem.file, "left out" in problem.message) for problem in report.problems] == [("2.png", True)]
+    for name in ("0", "1", "2", "stray"):
+        grey(tmp_path / "maps" / f"{name}.png", SIZE)
+    report = check_dataset(tmp_path)
+    assert report.is_sound
+    assert [problem.file for problem in report.problems] == ["stray.png", "fixations.csv"]
+
+
+def test_every_photo_that_is_only_in_the_table_is_named(tmp_path: Path) -> None:
+    photo(tmp_path / "stimuli" / "0.png", seed=0)
+    rows = "".join(f"{name}.png,3,3\n" for name in ("0", "gone", "lost"))
+    (tmp_path / "fixations.csv").write_text(f"image,x_px,y_px\n{rows}")
+    report = check_dataset(tmp_path)
+    assert [problem.file for problem in report.problems] == ["gone.png", "lost.png"]
+    assert (report.photos, report.usable) == (3, 1)
+    with pytest.raises(DataError, match=r"gone\.png and 1 more"):
+        open_dataset(tmp_path, split="all")
+
+
 def test_the_command_shows_and_tells_by_its_exit_code(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
