@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.paper import TARGETS, Part, Scale, run, scale_of, table_of, variants
+from benchmarks.paper import SETS, Part, Scale, run, scale_of, table_of, variants
 from supernet.data.folder import write_folder
 from supernet.data.registry import open_dataset
 
@@ -30,7 +30,7 @@ def scale(tmp_path: Path) -> Scale:
         statistics_subnets=1,
         threads=1,
     )
-    return Scale(tiny, 1, dict.fromkeys(("crowd", *TARGETS), "synthetic"), (24, 32))
+    return Scale(tiny, 1, dict.fromkeys(SETS, "synthetic"), (24, 32))
 
 
 @pytest.mark.slow
