@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Generator
 from dataclasses import replace
@@ -252,6 +253,7 @@ class _Counted:
 
     def __init__(self, source: TrainingCache, breaks_at: int = -1) -> None:
         self.source, self.breaks_at, self.read = source, breaks_at, list[int]()
+        self.second = threading.Event()
 
     def __len__(self) -> int:
         return len(self.source)
@@ -263,6 +265,8 @@ class _Counted:
         self, positions: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float16], npt.NDArray[np.uint8]]:
         self.read += positions.tolist()
+        if len(self.read) > len(positions):
+            self.second.set()
         if self.breaks_at in positions:
             raise OSError("unreadable")
         return self.source.take(positions)
@@ -273,6 +277,7 @@ def test_one_batch_is_read_ahead_and_no_more(cache: TrainingCache) -> None:
     drawn = batches(source, 2, augment=False)
     assert isinstance(drawn, Generator)
     next(drawn)
+    assert source.second.wait(60), "the second batch is read before it is asked for"
     drawn.close()
     assert source.read == [0, 1, 2, 3]
 
